@@ -1,0 +1,180 @@
+//! A bundle: what operators ask of droplets, signed (protocol.md, "Bundle").
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Action, Class, CommandError, CommandWire};
+use crate::id::{BundleId, KeyId, WorkspaceId};
+use crate::jws::{Jws, JwsError, Verified};
+use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_COMMANDS_MAX, BUNDLE_WORKSPACES_MAX};
+use crate::timestamp::Timestamp;
+use crate::trust::TrustRoot;
+
+/// JOSE `typ` of a signed bundle.
+pub const TYP: &str = "genesis-bundle+json";
+
+/// Whom a bundle is for. Exactly one member is present.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Targets {
+    /// These tenants.
+    Workspaces(Vec<WorkspaceId>),
+    /// Every droplet that carries all these labels in its own configuration.
+    Labels(BTreeMap<String, String>),
+    /// Every droplet; the value must be `true`.
+    All(bool),
+}
+
+impl Targets {
+    /// Whether a droplet with this tenant and these labels is meant. Labels are the droplet's own, never the hub's
+    /// word for them.
+    pub fn include(&self, workspace: WorkspaceId, labels: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Workspaces(list) => list.contains(&workspace),
+            Self::Labels(wanted) => {
+                !wanted.is_empty() && wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+            }
+            Self::All(all) => *all,
+        }
+    }
+
+    /// The one tenant addressed by name, if it is exactly one.
+    pub fn single(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::Workspaces(list) if list.len() == 1 => list.first().copied(),
+            Self::Workspaces(_) | Self::Labels(_) | Self::All(_) => None,
+        }
+    }
+}
+
+/// A destructive bundle's second look: why, and how much is expected to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Force {
+    /// For the audit.
+    pub reason: String,
+    /// What is destroyed, counted; a different count refuses the bundle.
+    pub expect: BTreeMap<String, u64>,
+}
+
+/// The signed payload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// Unique for ever; a second bundle with it is a replay.
+    pub id: BundleId,
+    /// One of the signing keys.
+    pub issuer: KeyId,
+    /// When it was signed.
+    pub issued_at: Timestamp,
+    /// Not to be run before.
+    pub not_before: Timestamp,
+    /// Not to be accepted after.
+    pub not_after: Timestamp,
+    /// For whom.
+    pub targets: Targets,
+    /// Which of the hub's queues (protocol.md, "Queues").
+    #[serde(default = "default_queue")]
+    pub queue: String,
+    /// 1 critical to 4 low.
+    #[serde(default = "default_priority")]
+    pub priority: u8,
+    /// Waves, for the hub; a droplet does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<serde_json::Value>,
+    /// What to do, in order, all or nothing.
+    pub commands: Vec<CommandWire>,
+    /// Needed where anything is destroyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<Force>,
+}
+
+fn default_queue() -> String {
+    "template".to_owned()
+}
+fn default_priority() -> u8 {
+    3
+}
+
+/// The hub's queues (protocol.md, "Queues").
+pub const QUEUES: &[&str] = &["ignition", "security", "reboot", "template", "health", "metric"];
+
+/// Why a bundle's content is not acceptable whoever signed it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    /// A member with an impossible value.
+    #[error("{0}")]
+    Invalid(String),
+    /// A command that cannot be run; the number counts from 0.
+    #[error("command {0} cannot be run")]
+    Command(usize, #[source] CommandError),
+}
+
+impl Bundle {
+    /// Verifies received bytes: a JWS whose every signature is by an unrevoked operator key of `root`.
+    ///
+    /// Whether those keys **may** ask this is admission's business (scope, class, time, target, replay).
+    ///
+    /// # Errors
+    /// Every [`JwsError`].
+    pub fn verify(bytes: &[u8], root: &TrustRoot) -> Result<Verified<Self>, JwsError> {
+        Jws::parse(bytes, TYP, BUNDLE_BYTES_MAX)?.verify(|kid| root.operator(kid).map(|key| key.public_key))
+    }
+
+    /// The actions in order.
+    ///
+    /// # Errors
+    /// The first command whose action is not in the protocol.
+    pub fn actions(&self) -> Result<Vec<Action>, BundleError> {
+        let parse = |(n, command): (usize, &CommandWire)| {
+            command.action.parse::<Action>().map_err(|e| BundleError::Command(n, e))
+        };
+        self.commands.iter().enumerate().map(parse).collect()
+    }
+
+    /// The action names joined by commas: the delivery token's `action`.
+    pub fn action_label(&self) -> String {
+        self.commands.iter().map(|command| command.action.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Checks what needs neither keys nor a clock. Hub (early refusal) and agent run the same code.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), BundleError> {
+        let invalid = |what: String| Err(BundleError::Invalid(what));
+        if self.commands.is_empty() || self.commands.len() > BUNDLE_COMMANDS_MAX {
+            return invalid(format!("{} commands; from 1 to {BUNDLE_COMMANDS_MAX} are accepted", self.commands.len()));
+        }
+        if !QUEUES.contains(&self.queue.as_str()) {
+            return invalid(format!("no queue is called {:?}; there are {}", self.queue, QUEUES.join(", ")));
+        }
+        if !(1..=4).contains(&self.priority) {
+            return invalid(format!("priority {} is not within 1 to 4", self.priority));
+        }
+        match &self.targets {
+            Targets::All(false) => return invalid("targets.all must be true".into()),
+            Targets::Labels(labels) if labels.is_empty() => return invalid("targets.labels names no label".into()),
+            Targets::Workspaces(list) if list.is_empty() || list.len() > BUNDLE_WORKSPACES_MAX => {
+                return invalid(format!("{} workspaces; from 1 to {BUNDLE_WORKSPACES_MAX}", list.len()));
+            }
+            Targets::All(true) | Targets::Labels(_) | Targets::Workspaces(_) => {}
+        }
+        let actions = self.actions()?;
+        if actions.iter().any(|action| action.class() == Class::Destroy) && self.force.is_none() {
+            return invalid("a destructive action needs `force` with a reason and the expected count".into());
+        }
+        for (n, command) in self.commands.iter().enumerate() {
+            match command.parse() {
+                Ok(command) if command.is_sealed() && self.targets.single().is_none() => {
+                    return invalid(format!("command {n} carries a sealed secret, so targets must be one workspace"));
+                }
+                // An action of a later version is for the agent to refuse; the hub may be older than the agent.
+                Ok(_) | Err(CommandError::Unsupported(_)) => {}
+                Err(error) => return Err(BundleError::Command(n, error)),
+            }
+        }
+        Ok(())
+    }
+}

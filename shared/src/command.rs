@@ -1,0 +1,273 @@
+//! Everything an operator can ask of a droplet, as plain data.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::{CredentialName, CredentialType, WorkflowKey};
+use crate::seal::Sealed;
+
+/// How much harm an action can do; the trust root asks for a number of distinct signers per class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Changes nothing.
+    Read,
+    /// Changes how the droplet runs, not what it holds.
+    Operate,
+    /// Changes what the droplet holds; can be undone.
+    Change,
+    /// Cannot be undone.
+    Destroy,
+}
+
+/// Declares [`Action`] with its names and classes in one table (protocol.md, "Actions").
+macro_rules! actions {
+    ($($variant:ident $name:literal $class:ident,)*) => {
+        /// What a command does. The list is complete; an agent that cannot do one yet refuses it by name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Action { $(#[doc = $name] $variant,)* }
+
+        impl Action {
+            /// Every action.
+            pub const ALL: &[Action] = &[$(Action::$variant,)*];
+            /// The name on the wire.
+            pub fn name(self) -> &'static str { match self { $(Action::$variant => $name,)* } }
+            /// The class of harm.
+            pub fn class(self) -> Class { match self { $(Action::$variant => Class::$class,)* } }
+        }
+        impl FromStr for Action {
+            type Err = CommandError;
+            fn from_str(text: &str) -> Result<Self, CommandError> {
+                match text {
+                    $($name => Ok(Action::$variant),)*
+                    other => Err(CommandError::UnknownAction(other.chars().take(80).collect())),
+                }
+            }
+        }
+    };
+}
+
+actions! {
+    HealthCheck "HEALTH_CHECK" Read,
+    CollectMetrics "COLLECT_METRICS" Read,
+    GetLogs "GET_LOGS" Read,
+    ListState "LIST_STATE" Read,
+    Verify "VERIFY" Read,
+    DeployWorkflow "DEPLOY_WORKFLOW" Change,
+    UpdateWorkflow "UPDATE_WORKFLOW" Change,
+    ActivateWorkflow "ACTIVATE_WORKFLOW" Change,
+    DeactivateWorkflow "DEACTIVATE_WORKFLOW" Change,
+    DeleteWorkflow "DELETE_WORKFLOW" Destroy,
+    DeleteCredential "DELETE_CREDENTIAL" Destroy,
+    InjectCredential "INJECT_CREDENTIAL" Change,
+    RotateCredential "ROTATE_CREDENTIAL" Change,
+    ApplyState "APPLY_STATE" Change,
+    AddTrackingDomain "ADD_TRACKING_DOMAIN" Change,
+    RemoveTrackingDomain "REMOVE_TRACKING_DOMAIN" Change,
+    RestartN8n "RESTART_N8N" Operate,
+    PullImage "PULL_IMAGE" Operate,
+    SwapContainer "SWAP_CONTAINER" Operate,
+    Backup "BACKUP" Operate,
+    Restore "RESTORE" Destroy,
+    Quiesce "QUIESCE" Operate,
+    UpdateAgent "UPDATE_AGENT" Operate,
+    Suspend "SUSPEND" Operate,
+    ResumeService "RESUME_SERVICE" Operate,
+    Decommission "DECOMMISSION" Destroy,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a command of a bundle cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No such action in the protocol.
+    #[error("no action is called {0:?}; see the table of actions in the protocol")]
+    UnknownAction(String),
+    /// An action of the protocol that this version does not run.
+    #[error("{0} is not supported by this version of the agent; update it, or send another action")]
+    Unsupported(Action),
+    /// A payload that does not have the shape of its action.
+    #[error("the payload of {action} is not acceptable: {why}")]
+    Payload {
+        /// The action.
+        action: Action,
+        /// What is wrong, from the parser.
+        why: String,
+    },
+}
+
+impl CommandError {
+    /// Stable machine-readable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownAction(_) => "unknown_action",
+            Self::Unsupported(_) => "unsupported_action",
+            Self::Payload { .. } => "invalid_payload",
+        }
+    }
+}
+
+/// One command as it stands in a bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandWire {
+    /// The name of an [`Action`].
+    pub action: String,
+    /// The action's parameters; `{}` or absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+}
+
+/// A command that this version understands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Answers with the health of n8n and the host.
+    HealthCheck,
+    /// Puts a credential into n8n.
+    InjectCredential(InjectCredential),
+    /// Puts a workflow into n8n, its credentials and variables mapped.
+    DeployWorkflow(Box<DeployWorkflow>),
+    /// Makes a deployed workflow run.
+    ActivateWorkflow(ActivateWorkflow),
+}
+
+/// Payload of `INJECT_CREDENTIAL`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InjectCredential {
+    /// The name that workflows are bound to.
+    pub name: CredentialName,
+    /// n8n's type, for example `smtp`.
+    pub credential_type: CredentialType,
+    /// n8n's `data` object for that type, sealed to the droplet with [`crate::seal::Context::credential`].
+    pub sealed_data: Sealed,
+}
+
+/// Payload of `DEPLOY_WORKFLOW`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployWorkflow {
+    /// The managed workflow's key; deploying it again updates the same n8n workflow.
+    pub key: WorkflowKey,
+    /// The template: `name`, `nodes`, `connections`, `settings`; other keys of an n8n export are dropped.
+    pub workflow_json: Value,
+    /// Credential placeholder (`TEMPLATE_…`) -> name of the managed credential.
+    #[serde(default)]
+    pub credential_map: BTreeMap<String, CredentialName>,
+    /// Variable (`YOUR_…`) -> value. Readable by the hub: nothing secret here.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// More variables as a JSON object of strings, sealed with [`crate::seal::Context::variables`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_variables: Option<Sealed>,
+}
+
+/// Payload of `ACTIVATE_WORKFLOW`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActivateWorkflow {
+    /// The managed workflow's key.
+    pub key: WorkflowKey,
+}
+
+impl CommandWire {
+    /// Reads the command.
+    ///
+    /// # Errors
+    /// Unknown or unsupported action, or a payload without that action's shape.
+    pub fn parse(&self) -> Result<Command, CommandError> {
+        fn payload<T: serde::de::DeserializeOwned>(action: Action, value: &Option<Value>) -> Result<T, CommandError> {
+            let value = value.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+            serde_json::from_value(value).map_err(|e| CommandError::Payload { action, why: e.to_string() })
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+
+        let action: Action = self.action.parse()?;
+        match action {
+            Action::HealthCheck => payload::<Nothing>(action, &self.payload).map(|_| Command::HealthCheck),
+            Action::InjectCredential => payload(action, &self.payload).map(Command::InjectCredential),
+            Action::DeployWorkflow => payload(action, &self.payload).map(Box::new).map(Command::DeployWorkflow),
+            Action::ActivateWorkflow => payload(action, &self.payload).map(Command::ActivateWorkflow),
+            Action::CollectMetrics
+            | Action::GetLogs
+            | Action::ListState
+            | Action::Verify
+            | Action::UpdateWorkflow
+            | Action::DeactivateWorkflow
+            | Action::DeleteWorkflow
+            | Action::DeleteCredential
+            | Action::RotateCredential
+            | Action::ApplyState
+            | Action::AddTrackingDomain
+            | Action::RemoveTrackingDomain
+            | Action::RestartN8n
+            | Action::PullImage
+            | Action::SwapContainer
+            | Action::Backup
+            | Action::Restore
+            | Action::Quiesce
+            | Action::UpdateAgent
+            | Action::Suspend
+            | Action::ResumeService
+            | Action::Decommission => Err(CommandError::Unsupported(action)),
+        }
+    }
+}
+
+impl Command {
+    /// Which action this is.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::HealthCheck => Action::HealthCheck,
+            Self::InjectCredential(_) => Action::InjectCredential,
+            Self::DeployWorkflow(_) => Action::DeployWorkflow,
+            Self::ActivateWorkflow(_) => Action::ActivateWorkflow,
+        }
+    }
+
+    /// Whether it carries something sealed to one droplet, which makes its bundle a single tenant's.
+    pub fn is_sealed(&self) -> bool {
+        match self {
+            Self::InjectCredential(_) => true,
+            Self::DeployWorkflow(deploy) => deploy.sealed_variables.is_some(),
+            Self::HealthCheck | Self::ActivateWorkflow(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn every_action_parses_its_own_name() {
+        for &action in Action::ALL {
+            assert_eq!(action.name().parse::<Action>().unwrap(), action);
+        }
+        assert_eq!(Action::ALL.len(), 26);
+    }
+
+    #[test]
+    fn names_what_is_wrong_with_a_command() {
+        let parse = |action: &str, payload| CommandWire { action: action.into(), payload }.parse().unwrap_err();
+        assert_eq!(parse("FORMAT_DISK", None).code(), "unknown_action");
+        assert_eq!(parse("health_check", None).code(), "unknown_action");
+        assert_eq!(parse("SWAP_CONTAINER", None).code(), "unsupported_action");
+        assert_eq!(parse("HEALTH_CHECK", Some(json!({"x": 1}))).code(), "invalid_payload");
+        assert_eq!(parse("ACTIVATE_WORKFLOW", None).code(), "invalid_payload");
+        assert!(parse("ACTIVATE_WORKFLOW", None).to_string().contains("key"));
+    }
+}

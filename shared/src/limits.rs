@@ -1,0 +1,91 @@
+//! Every bound of the system as a named constant with its arithmetic; nothing in Genesis is unbounded.
+
+/// Largest bundle in bytes, as received. Seven Golden Template workflows are about 150 KB of JSON, 200 KB once
+/// base64url-encoded; 1 MiB leaves room for five times that and still fits a 1 GB droplet many times over.
+pub const BUNDLE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Deepest nesting accepted in signed JSON. n8n workflows nest about 12 deep; serde_json itself stops at 128.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Commands in one bundle. Seven credentials, seven workflows and their activations are 21; three times that.
+pub const BUNDLE_COMMANDS_MAX: usize = 64;
+
+/// Signatures on one bundle or trust root. Thresholds are 1 to 3 in practice.
+pub const SIGNATURES_MAX: usize = 16;
+
+/// Workspaces that one bundle may name one by one: 15,000 x 39 bytes = 585 KB, within `BUNDLE_BYTES_MAX`.
+pub const BUNDLE_WORKSPACES_MAX: usize = 15_000;
+
+/// `not_after - not_before` of a bundle at most: 30 days (protocol.md, "Bundle").
+pub const BUNDLE_VALIDITY_MS_MAX: i64 = 30 * 24 * 3600 * 1000;
+
+/// Largest trust root in bytes: 500 operator keys of about 500 bytes each.
+pub const TRUST_ROOT_BYTES_MAX: usize = 256 * 1024;
+
+/// A delivery token lives five minutes (protocol.md, "Delivery token").
+pub const DELIVERY_TOKEN_TTL_S: i64 = 300;
+
+/// How far a clock of the hub may run ahead of the droplet's before its tokens are refused, in seconds.
+pub const CLOCK_SKEW_S: i64 = 60;
+
+/// Largest plaintext that may be sealed: a credential is a few hundred bytes, a service-account key about 2.5 KB.
+pub const SEALED_BYTES_MAX: usize = 64 * 1024;
+
+/// Largest request body that the hub reads; the bundle is the largest thing that anyone sends. Twice
+/// `BUNDLE_BYTES_MAX`, because a JSON string that carries one escapes its quotes.
+pub const REQUEST_BODY_BYTES_MAX: usize = 2 * BUNDLE_BYTES_MAX;
+
+/// Commands that one long poll leases at most. One changing saga runs at a time on a droplet, so a few suffice.
+pub const POLL_COMMANDS_MAX: usize = 4;
+
+/// Longest wait of a long poll in seconds; below the 30 s after which proxies commonly cut an idle request.
+pub const POLL_WAIT_S_MAX: u64 = 25;
+
+/// Largest poll answer that the agent reads: the leased bundles, each escaped as a JSON string.
+pub const POLL_ANSWER_BYTES_MAX: usize = POLL_COMMANDS_MAX * REQUEST_BODY_BYTES_MAX;
+
+/// Outbox records in one `POST results`: 100 results of about 4 KB are well below `REQUEST_BODY_BYTES_MAX`.
+pub const RESULTS_BATCH_MAX: usize = 100;
+
+/// Largest single outbox record body in bytes; a result's output that is longer is cut and says so.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest answer that the agent reads from n8n: a page of 250 workflows of 60 KB each is 15 MB, so pages are asked
+/// for in tens and one page of ten 1 MB workflows still fits.
+pub const N8N_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Lifetime of a provisioning token: 15 minutes (protocol.md, "Identity").
+pub const PROVISIONING_TOKEN_TTL_MS: i64 = 15 * 60 * 1000;
+
+/// Lifetime of a sidecar token: 30 days.
+pub const SIDECAR_TOKEN_TTL_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// How long a lease lasts without a sign of life from its droplet: two long polls and a restart of the agent.
+pub const LEASE_TTL_MS: i64 = 60 * 1000;
+
+/// How often a job is handed out before it becomes a dead letter (protocol.md, "Queues").
+pub const DELIVERY_ATTEMPTS_MAX: u32 = 5;
+
+/// How often a step is tried before its command fails. With a backoff cap of 30 s this spans about three minutes,
+/// the longest that a starting n8n was seen to need on 1 GB.
+pub const STEP_ATTEMPTS_MAX: u32 = 10;
+
+/// How often an undo is tried before the command ends as `stuck`: longer than a step, for nobody repairs after it.
+pub const UNDO_ATTEMPTS_MAX: u32 = 20;
+
+/// Resumes of one command without a step finished in between before it fails as `stuck`: it ends crash loops.
+pub const RESUMES_MAX: u32 = 10;
+
+/// Backoff of the agent's retries in milliseconds: first and largest delay before jitter.
+pub const BACKOFF_MS_MIN: u64 = 250;
+/// See [`BACKOFF_MS_MIN`].
+pub const BACKOFF_MS_MAX: u64 = 30_000;
+
+/// Seconds between heartbeats unless the hub says otherwise.
+pub const HEARTBEAT_INTERVAL_S: u64 = 60;
+
+/// Seconds between two metrics reports unless the hub says otherwise.
+pub const METRICS_INTERVAL_S: u64 = 900;
+
+/// Seconds between two reconciliations unless the hub says otherwise.
+pub const RECONCILE_INTERVAL_S: u64 = 900;

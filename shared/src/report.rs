@@ -1,0 +1,167 @@
+//! Everything that an agent can say about itself and about what it did.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::{BundleId, DropletId, JobId, WorkspaceId};
+use crate::timestamp::Timestamp;
+
+/// How a command ended. There is no other end, and each accepted command has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeState {
+    /// All of it happened, once.
+    Succeeded,
+    /// None of it remains: what had happened was undone.
+    Failed,
+    /// Refused by an admission rule before anything happened.
+    Rejected,
+    /// Accepted, but its time ran out before it began.
+    Expired,
+    /// Neither finished nor undone; somebody must look.
+    Stuck,
+}
+
+/// One step of a command as it went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StepTrace {
+    /// What the step does, for example `put_workflow email-1`.
+    pub name: String,
+    /// `done`, `failed`, `undone`, `skipped` or `pending`.
+    pub state: String,
+    /// Milliseconds from its first start to its end, waiting between tries included.
+    pub ms: u64,
+    /// Tries; more than one means that it met a passing fault or a crash.
+    pub attempts: u32,
+}
+
+/// The result of one job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CommandResult {
+    /// The hub's job.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub job_id: JobId,
+    /// The bundle, where it could be read.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+    pub bundle_id: Option<BundleId>,
+    /// How it ended.
+    pub state: OutcomeState,
+    /// Stable machine-readable reason, `ok` on success.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+    /// Whether the same bundle content, signed anew, may succeed later.
+    pub retryable: bool,
+    /// When the first step began, or when it was refused.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub finished_at: Timestamp,
+    /// The steps in order.
+    pub steps: Vec<StepTrace>,
+    /// What the commands answered, one entry per command.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub output: Value,
+}
+
+/// Whether n8n answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum N8nStatus {
+    /// Ready: its REST API answers JSON.
+    Running,
+    /// It listens, but is migrating or loading.
+    Starting,
+    /// Nothing answers.
+    Down,
+    /// It answers, but the agent cannot log in or use its API.
+    Locked,
+}
+
+/// One health report (protocol.md, "heartbeat").
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Heartbeat {
+    /// The tenant; checked against the token, never trusted.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub workspace_id: WorkspaceId,
+    /// The droplet; checked against the token, never trusted.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub droplet_id: DropletId,
+    /// The droplet's clock.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub timestamp: Timestamp,
+    /// `ACTIVE_HEALTHY` or `ACTIVE_DEGRADED`, as the agent sees itself.
+    pub state: String,
+    /// n8n's status.
+    pub n8n_status: N8nStatus,
+    /// n8n's version, once known.
+    pub n8n_version: Option<String>,
+    /// Managed workflows that are active, once counted.
+    pub active_workflows: Option<u32>,
+    /// Whole host, 0 to 100.
+    pub cpu_usage_percent: f32,
+    /// Memory in use, MiB.
+    pub memory_usage_mb: u64,
+    /// Memory in all, MiB.
+    pub memory_total_mb: u64,
+    /// Disk of the data folder in use, 0 to 100.
+    pub disk_usage_percent: f32,
+    /// Swap in use, MiB.
+    pub swap_used_mb: u64,
+    /// Seconds since the host started.
+    pub uptime_seconds: u64,
+    /// The agent's version.
+    pub agent_version: String,
+    /// Changes with every start of the host.
+    pub boot_epoch: String,
+    /// Highest record number of the journal's outbox; one lower than before means a restored droplet.
+    pub journal_high_water: u64,
+    /// Records that wait for delivery.
+    pub outbox_depth: u64,
+}
+
+/// Something worth telling that is no command's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Event {
+    /// Stable machine-readable name.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What an outbox record says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The bundle of this job is durably in the journal; the hub need not deliver it again.
+    Accepted {
+        /// The hub's job.
+        #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+        job_id: JobId,
+    },
+    /// The job has ended.
+    Result(CommandResult),
+    /// Something happened.
+    Event(Event),
+}
+
+/// One numbered record of a droplet's outbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OutboxRecord {
+    /// Grows by one per droplet; makes delivery idempotent.
+    pub seq: u64,
+    /// When it was written.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub at: Timestamp,
+    /// What it says.
+    pub record: Record,
+}

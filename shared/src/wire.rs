@@ -1,0 +1,409 @@
+//! Requests and answers of the hub's API (protocol.md); both sides compile against these types.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{BundleId, Digest, DropletId, JobId, LeaseId, PublicKey, WorkspaceId};
+use crate::report::{CommandResult, Heartbeat, OutboxRecord};
+use crate::timestamp::Timestamp;
+
+/// Prefix of every path of the agent plane.
+pub const SIDECAR_PATH: &str = "/api/v1/sidecar";
+/// Prefix of every path of the operator and dashboard plane.
+pub const OPERATOR_PATH: &str = "/api/v1";
+
+/// Every error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    /// Stable machine-readable name, for example `bundle_expired`.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// Finds the request in the hub's log.
+    pub request_id: String,
+}
+
+/// What the droplet found out about its host before enrolling.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Preflight {
+    /// MiB of swap.
+    pub swap_total_mb: u64,
+    /// MiB of memory.
+    pub memory_total_mb: u64,
+    /// MiB free where the data folder is.
+    pub disk_free_mb: u64,
+    /// Logical processors.
+    pub cpus: u32,
+}
+
+/// `POST sidecar/handshake`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HandshakeRequest {
+    /// The one-time token from cloud-init, 64 hex digits.
+    pub provisioning_token: String,
+    /// The tenant that the token was issued for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub workspace_id: WorkspaceId,
+    /// The droplet that the token was issued for.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub droplet_id: DropletId,
+    /// As the metadata service gave it; the hub records beside it what it saw itself.
+    pub droplet_ip: Option<String>,
+    /// n8n's public base URL for webhooks.
+    pub webhook_url: Option<String>,
+    /// The agent's version.
+    pub agent_version: String,
+    /// n8n's version, if it already answers.
+    pub n8n_version: Option<String>,
+    /// Ed25519 key made on the droplet; it is the droplet's identity from now on.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub identity_key: PublicKey,
+    /// X25519 key made on the droplet; secrets are sealed to it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub sealing_key: PublicKey,
+    /// Changes with every start of the host.
+    pub boot_epoch: String,
+    /// Highest outbox record number.
+    pub journal_high_water: u64,
+    /// The host.
+    pub preflight: Preflight,
+    /// Signature of `identity_key` over [`handshake_proof`], base64url without padding.
+    pub proof: String,
+}
+
+/// What the identity key signs in a handshake: possession, and that no other field was exchanged on the way.
+pub fn handshake_proof(request: &HandshakeRequest) -> Vec<u8> {
+    let token = Digest::of(request.provisioning_token.as_bytes());
+    let HandshakeRequest { workspace_id, droplet_id, identity_key, sealing_key, .. } = request;
+    format!("genesis-handshake-v1\n{token}\n{workspace_id}\n{droplet_id}\n{identity_key}\n{sealing_key}").into_bytes()
+}
+
+/// What the hub asks of the agent's pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AgentConfig {
+    /// Seconds between heartbeats.
+    pub heartbeat_interval_s: u64,
+    /// Seconds that a poll may wait.
+    pub poll_wait_s: u64,
+    /// Seconds between metrics reports.
+    pub metrics_interval_s: u64,
+    /// Seconds between reconciliations.
+    pub reconcile_interval_s: u64,
+}
+
+/// Answer to a handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HandshakeAnswer {
+    /// Bearer token for the agent plane.
+    pub sidecar_token: String,
+    /// When it ends.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub token_expires_at: Timestamp,
+    /// Pace.
+    pub config: AgentConfig,
+    /// Signed trust roots, oldest first, each as the exact text that was signed.
+    pub trust_root: Vec<String>,
+}
+
+/// `POST sidecar/renew`: a JWT by the identity key, claims [`RenewClaims`], `kid` = droplet id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewRequest {
+    /// The signed JWT.
+    pub assertion: String,
+}
+
+/// `aud` of a renewal assertion.
+pub const RENEW_AUDIENCE: &str = "genesis-hub";
+
+/// Claims of a renewal assertion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewClaims {
+    /// The droplet.
+    pub sub: DropletId,
+    /// [`RENEW_AUDIENCE`].
+    pub aud: String,
+    /// Seconds since the epoch, by the droplet's clock, which may be wrong: the hub accepts what it has not seen.
+    pub iat: i64,
+    /// Random; each is accepted once.
+    pub jti: String,
+}
+
+/// Answer to a renewal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewAnswer {
+    /// The new bearer token; older ones stay good until this one is used.
+    pub sidecar_token: String,
+    /// When it ends.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub token_expires_at: Timestamp,
+}
+
+/// `POST sidecar/heartbeat` takes a [`Heartbeat`] and answers this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HeartbeatAnswer {
+    /// Whether commands wait for this droplet.
+    pub work_waiting: bool,
+    /// Seconds until the next heartbeat.
+    pub next_interval_s: u64,
+    /// The hub's clock, for the droplet's offset.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub hub_time: Timestamp,
+    /// A new token, when the old one nears its end.
+    pub rotated: Option<RenewAnswer>,
+}
+
+/// One leased command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeasedCommand {
+    /// This hand-out.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub lease_id: LeaseId,
+    /// The job.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub job_id: JobId,
+    /// The signed bundle: the exact text that was pushed.
+    pub bundle: String,
+    /// The delivery token for this hand-out.
+    pub delivery_token: String,
+}
+
+/// Answer of `GET sidecar/commands?wait=…&nonce=…`; 204 without a body when there is none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CommandsAnswer {
+    /// In the order in which to run them.
+    pub commands: Vec<LeasedCommand>,
+}
+
+/// `POST sidecar/results`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResultsRequest {
+    /// In ascending `seq`, without gaps within the batch.
+    pub records: Vec<OutboxRecord>,
+}
+
+/// Answer to `POST sidecar/results`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ResultsAnswer {
+    /// All records up to this one are durably stored.
+    pub stored_up_to: u64,
+}
+
+/// `POST droplets`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct DropletCreate {
+    /// The tenant; one droplet per tenant.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub workspace_id: WorkspaceId,
+    /// The provider's id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub droplet_id: DropletId,
+    /// For people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Provider region, for example `fra1`.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Free labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Answer to `POST droplets` and `POST droplets/{id}/provisioning-token`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ProvisioningToken {
+    /// The droplet.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub droplet_id: DropletId,
+    /// Shown once; the hub keeps its digest only.
+    pub provisioning_token: String,
+    /// Fifteen minutes from now.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub expires_at: Timestamp,
+}
+
+/// A droplet as the hub knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DropletView {
+    /// The provider's id.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub droplet_id: DropletId,
+    /// The tenant.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub workspace_id: WorkspaceId,
+    /// For people.
+    pub name: Option<String>,
+    /// Provider region.
+    pub region: Option<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// `pending` before the handshake, then `active`.
+    pub lifecycle: String,
+    /// One name for people, derived from lifecycle, liveness and condition: `HANDSHAKE_PENDING`, `ACTIVE_HEALTHY`, …
+    pub state: String,
+    /// Where secrets for this droplet are sealed to; absent before the handshake.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub sealing_key: Option<PublicKey>,
+    /// When it enrolled.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+    pub enrolled_at: Option<Timestamp>,
+    /// When it was last heard of.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+    pub last_seen_at: Option<Timestamp>,
+    /// The latest health report.
+    pub health: Option<Heartbeat>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Give this as `cursor` for the next page; absent on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// Answer to `POST bundles`. The same bundle again gives the same answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PushAnswer {
+    /// The bundle.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub bundle_id: BundleId,
+    /// One job per target.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub job_ids: Vec<JobId>,
+}
+
+/// Where a job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for its droplet to ask.
+    Queued,
+    /// Handed out; the droplet has not confirmed it yet.
+    Leased,
+    /// Durably in the droplet's journal.
+    Accepted,
+    /// All of it happened.
+    Succeeded,
+    /// None of it remains.
+    Failed,
+    /// Refused by the droplet's admission.
+    Rejected,
+    /// Its time ran out.
+    Expired,
+    /// Somebody must look.
+    Stuck,
+    /// Handed out too often without an answer.
+    Dead,
+    /// Withdrawn before the droplet had it.
+    Cancelled,
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: &[JobState] = &[
+        Self::Queued,
+        Self::Leased,
+        Self::Accepted,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Rejected,
+        Self::Expired,
+        Self::Stuck,
+        Self::Dead,
+        Self::Cancelled,
+    ];
+
+    /// The name on the wire and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Leased => "leased",
+            Self::Accepted => "accepted",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Stuck => "stuck",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing more will happen to the job.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Leased | Self::Accepted)
+    }
+}
+
+/// A job as the hub knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobView {
+    /// The job.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub job_id: JobId,
+    /// Its bundle.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub bundle_id: BundleId,
+    /// Its tenant.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub workspace_id: WorkspaceId,
+    /// The bundle's action names, joined by commas.
+    pub action: String,
+    /// The bundle's queue.
+    pub queue: String,
+    /// 1 critical to 4 low.
+    pub priority: u8,
+    /// Where it is.
+    pub state: JobState,
+    /// How often it was handed out.
+    pub attempts: u32,
+    /// When it was pushed.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub created_at: Timestamp,
+    /// When its droplet took it into its journal.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+    pub accepted_at: Option<Timestamp>,
+    /// When it ended.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// The droplet's answer.
+    pub result: Option<CommandResult>,
+}
+
+/// Where the trust root stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrustRootView {
+    /// Its version.
+    pub version: u64,
+    /// Digest of its signed payload: what droplets pin.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub digest: Digest,
+    /// The exact signed text.
+    pub document: String,
+}
