@@ -1,0 +1,252 @@
+//! The agent's lanes: `link` asks the hub for commands, `hand` runs them, `mail` delivers reports, `pulse` reports
+//! health. They are polled in one task, are never spawned, and meet only in the journal.
+
+mod enrol;
+mod link;
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use genesis_shared::id::Digest;
+use genesis_shared::limits::BACKOFF_MS_MAX;
+use genesis_shared::report::{Heartbeat, N8nStatus};
+use genesis_shared::secret::Secret;
+use genesis_shared::trust::{TrustError, TrustRoot};
+use genesis_shared::wire::AgentConfig;
+use tokio::sync::Notify;
+
+use crate::config::{PACE, Settings};
+use crate::core::health::Health;
+use crate::core::timer::backoff;
+use crate::exec::Exec;
+use crate::exec::outbox::{Delivered, deliver};
+use crate::identity::{Identity, IdentityError};
+use crate::journal::{Journal, JournalError};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, Workflows, World};
+
+/// Keys of the journal's single values.
+const META_TRUST_ROOT: &str = "trust_root";
+const META_PACE: &str = "pace";
+
+/// Secret file of the sidecar token.
+const TOKEN_FILE: &str = "sidecar-token";
+
+/// What ends the agent; everything else it survives.
+#[derive(Debug, thiserror::Error)]
+pub enum Fatal {
+    /// The journal failed.
+    #[error("the journal failed")]
+    Journal(#[from] JournalError),
+    /// There are no usable keys.
+    #[error("there are no usable keys")]
+    Identity(#[from] IdentityError),
+    /// The trust root kept in the journal does not verify: another droplet's folder, or another digest in the file.
+    #[error("the trust root in the journal is not the one in the configuration")]
+    TrustRoot(#[from] TrustError),
+}
+
+/// One droplet's agent.
+pub struct Agent<W> {
+    world: W,
+    settings: Settings,
+    journal: Journal,
+    identity: Identity,
+    root: RefCell<Option<TrustRoot>>,
+    token: RefCell<Option<Secret<String>>>,
+    pace: Cell<AgentConfig>,
+    /// There may be a command to run.
+    work: Notify,
+    /// There may be a report to deliver.
+    mail: Notify,
+    /// The hub has something, or enrolment is done: ask now.
+    call: Notify,
+}
+
+impl<W: World> Agent<W> {
+    /// An agent over these ports and this journal.
+    ///
+    /// # Errors
+    /// Every [`Fatal`].
+    pub fn new(world: W, settings: Settings, journal: Journal) -> Result<Self, Fatal> {
+        let identity = Identity::load_or_create(crate::ports::World::files(&world), world.entropy())?;
+        let root = match journal.meta(META_TRUST_ROOT)? {
+            Some(bytes) => Some(TrustRoot::verify(&bytes, Some(settings.trust_root_digest))?.into_inner()),
+            None => None,
+        };
+        let pace = journal.meta(META_PACE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let token = crate::ports::Files::read_secret(crate::ports::World::files(&world), TOKEN_FILE)
+            .map_err(IdentityError::File)?
+            .and_then(|bytes| String::from_utf8(bytes.expose().clone()).ok());
+        Ok(Self {
+            world,
+            settings,
+            journal,
+            identity,
+            root: RefCell::new(root),
+            token: RefCell::new(token.map(Secret::new)),
+            pace: Cell::new(pace.unwrap_or(PACE)),
+            work: Notify::new(),
+            mail: Notify::new(),
+            call: Notify::new(),
+        })
+    }
+
+    /// Runs all lanes until one meets something fatal. Dropping the future is a clean stop: every lane may be cut
+    /// off at any await, which is what a crash does too.
+    ///
+    /// # Errors
+    /// Every [`Fatal`].
+    pub async fn run(&self) -> Result<(), Fatal> {
+        tokio::try_join!(self.link(), self.hand(), self.mail(), self.pulse()).map(drop)
+    }
+
+    /// Runs accepted commands, oldest first.
+    async fn hand(&self) -> Result<(), Fatal> {
+        let exec = Exec {
+            world: &self.world,
+            journal: &self.journal,
+            identity: &self.identity,
+            workspace_id: self.settings.workspace_id,
+        };
+        loop {
+            if exec.run_next().await? {
+                self.mail.notify_one();
+            } else {
+                self.work.notified().await;
+            }
+        }
+    }
+
+    /// Delivers reports.
+    async fn mail(&self) -> Result<(), Fatal> {
+        let mut attempt = 0;
+        loop {
+            let Some(token) = self.current_token() else {
+                self.mail.notified().await;
+                continue;
+            };
+            match deliver(&self.journal, self.world.hub(), &token).await? {
+                Delivered::Empty => {
+                    attempt = 0;
+                    self.mail.notified().await;
+                }
+                Delivered::Some => attempt = 0,
+                Delivered::NotNow(error) => {
+                    attempt += 1;
+                    self.forget_refused_token(&token, &error);
+                    self.pause("deliver reports", &error, attempt).await;
+                }
+            }
+        }
+    }
+
+    /// Reports health at the hub's pace.
+    async fn pulse(&self) -> Result<(), Fatal> {
+        let mut health = Health::default();
+        let mut attempt = 0;
+        loop {
+            let Some(token) = self.current_token() else {
+                self.world.clock().sleep(Duration::from_secs(1)).await;
+                continue;
+            };
+            let beat = self.heartbeat(&mut health).await?;
+            let pause = match self.world.hub().heartbeat(&token, &beat).await {
+                Ok(answer) => {
+                    attempt = 0;
+                    if let Some(renewed) = answer.rotated {
+                        self.keep_token(&Secret::new(renewed.sidecar_token))?;
+                    }
+                    if answer.work_waiting {
+                        self.call.notify_one();
+                    }
+                    Duration::from_secs(answer.next_interval_s.clamp(1, 3600))
+                }
+                Err(error) => {
+                    attempt += 1;
+                    self.forget_refused_token(&token, &error);
+                    // Never faster than the usual pace: a hub in trouble is not helped by more beats.
+                    let usual = Duration::from_secs(self.pace.get().heartbeat_interval_s);
+                    usual.max(backoff(attempt, self.world.entropy().number()))
+                }
+            };
+            self.world.clock().sleep(pause).await;
+        }
+    }
+
+    async fn heartbeat(&self, health: &mut Health) -> Result<Heartbeat, Fatal> {
+        let sample = self.world.host().sample();
+        health.observe(&sample);
+        let n8n = self.world.workflows();
+        let n8n_status = n8n.status().await;
+        let n8n_version = if n8n_status == N8nStatus::Running { n8n.version().await.ok() } else { None };
+        let active_workflows = match n8n_status {
+            N8nStatus::Running => n8n.workflows().await.ok().map(|all| {
+                let managed = all.iter().filter(|w| w.active && w.key.is_some()).count();
+                u32::try_from(managed).unwrap_or(u32::MAX)
+            }),
+            N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => None,
+        };
+        let (journal_high_water, outbox_depth) = self.journal.outbox_state()?;
+        Ok(Heartbeat {
+            workspace_id: self.settings.workspace_id,
+            droplet_id: self.settings.droplet_id.clone(),
+            timestamp: self.world.clock().now(),
+            state: health.condition().state_name().to_owned(),
+            n8n_status,
+            n8n_version,
+            active_workflows,
+            cpu_usage_percent: sample.cpu_usage_percent,
+            memory_usage_mb: sample.memory_usage_mb,
+            memory_total_mb: sample.memory_total_mb,
+            disk_usage_percent: sample.disk_usage_percent,
+            swap_used_mb: sample.swap_used_mb,
+            uptime_seconds: sample.uptime_seconds,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_epoch: self.world.host().boot_epoch(),
+            journal_high_water,
+            outbox_depth,
+        })
+    }
+
+    fn current_token(&self) -> Option<Secret<String>> {
+        self.token.borrow().clone()
+    }
+
+    /// Keeps a token on disk, then uses it.
+    fn keep_token(&self, token: &Secret<String>) -> Result<(), Fatal> {
+        let bytes = Secret::new(token.expose().clone().into_bytes());
+        crate::ports::Files::write_secret(crate::ports::World::files(&self.world), TOKEN_FILE, &bytes).map_err(IdentityError::File)?;
+        self.token.replace(Some(token.clone()));
+        self.mail.notify_one();
+        Ok(())
+    }
+
+    /// Stops using a token that the hub refused, unless another lane has replaced it meanwhile.
+    fn forget_refused_token(&self, used: &Secret<String>, error: &EffectError) {
+        let refused = error.code == "hub_unauthorised";
+        let current = self.token.borrow().as_ref().is_some_and(|token| token.expose() == used.expose());
+        if refused && current {
+            self.token.replace(None);
+            self.call.notify_one();
+        }
+    }
+
+    /// Waits before trying again, with jitter; a fleet that lost its hub comes back spread out.
+    async fn pause(&self, what: &'static str, error: &EffectError, attempt: u32) {
+        let jittered = backoff(attempt, self.world.entropy().number());
+        let permanent = Duration::from_millis(BACKOFF_MS_MAX);
+        let pause = match (error.kind, error.retry_after) {
+            (_, Some(asked)) => asked.max(jittered),
+            // Trying does not help until somebody has done something: be patient.
+            (ErrorKind::Permanent, None) if attempt > 3 => permanent,
+            (ErrorKind::Permanent | ErrorKind::Transient | ErrorKind::Ambiguous, None) => jittered,
+        };
+        tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}");
+        self.world.clock().sleep(pause).await;
+    }
+
+    /// The digest that this droplet was installed with.
+    fn pinned_root(&self) -> Digest {
+        self.settings.trust_root_digest
+    }
+}

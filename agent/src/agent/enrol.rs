@@ -1,0 +1,113 @@
+//! How a droplet gets and keeps its place at the hub: handshake once, renewal by its identity key ever after.
+
+use data_encoding::HEXLOWER;
+use genesis_shared::secret::Secret;
+use genesis_shared::trust::TrustRoot;
+use genesis_shared::wire::{HandshakeAnswer, HandshakeRequest, handshake_proof};
+
+use super::{Agent, Fatal, META_PACE, META_TRUST_ROOT};
+use crate::identity::IdentityError;
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, World};
+
+impl<W: World> Agent<W> {
+    /// A token to speak to the hub with. `Err` means: not now.
+    pub(super) async fn token_or_enrol(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {
+        if let Some(token) = self.current_token() {
+            return Ok(Ok(token));
+        }
+        // A trust root in the journal means that a handshake was completed.
+        if self.root.borrow().is_some() { self.renew().await } else { self.handshake().await }
+    }
+
+    async fn renew(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {
+        let mut jti = [0; 16];
+        self.world.entropy().fill(&mut jti);
+        let droplet = &self.settings.droplet_id;
+        let assertion = self.identity.renewal(droplet, self.world.clock().now(), HEXLOWER.encode(&jti))?;
+        match self.world.hub().renew(droplet, assertion).await {
+            Ok(answer) => {
+                let token = Secret::new(answer.sidecar_token);
+                self.keep_token(&token)?;
+                tracing::info!("renewed the sidecar token");
+                Ok(Ok(token))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn handshake(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {
+        let request = match self.handshake_request()? {
+            Ok(request) => request,
+            Err(error) => return Ok(Err(error)),
+        };
+        let answer = match self.world.hub().handshake(&request).await {
+            Ok(answer) => answer,
+            Err(mut error) => {
+                if error.code == "hub_unauthorised" {
+                    error.message += "; issue a new provisioning token for this droplet and write it to the token file";
+                }
+                return Ok(Err(error));
+            }
+        };
+        self.complete(answer)
+    }
+
+    fn handshake_request(&self) -> Result<Result<HandshakeRequest, EffectError>, Fatal> {
+        let wanting = |message: String| EffectError::new(ErrorKind::Permanent, "no_provisioning_token", message);
+        let Some(path) = &self.settings.provisioning_token_file else {
+            return Ok(Err(wanting("not enrolled yet, and provisioning_token_file is not set".into())));
+        };
+        let path = path.display().to_string();
+        let content = self.world.files().read_outside(&path).map_err(IdentityError::File)?;
+        let token = content.map(|bytes| String::from_utf8_lossy(bytes.expose()).trim().to_owned());
+        let Some(provisioning_token) = token.filter(|text| !text.is_empty()) else {
+            return Ok(Err(wanting(format!("not enrolled yet, and there is no token in {path}"))));
+        };
+        let mut request = HandshakeRequest {
+            provisioning_token,
+            workspace_id: self.settings.workspace_id,
+            droplet_id: self.settings.droplet_id.clone(),
+            droplet_ip: self.settings.droplet_ip.clone(),
+            webhook_url: self.settings.n8n.public_url.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            n8n_version: None,
+            identity_key: self.identity.public(),
+            sealing_key: self.identity.sealing.public(),
+            boot_epoch: self.world.host().boot_epoch(),
+            journal_high_water: self.journal.outbox_state()?.0,
+            preflight: self.world.host().preflight(),
+            proof: String::new(),
+        };
+        request.proof = self.identity.sign(&handshake_proof(&request));
+        Ok(Ok(request))
+    }
+
+    /// Keeps what the handshake gave, in an order that a crash may cut anywhere: with the trust root kept, the token
+    /// can always be won back by renewal.
+    fn complete(&self, answer: HandshakeAnswer) -> Result<Result<Secret<String>, EffectError>, Fatal> {
+        let refused = |why: String| EffectError::new(ErrorKind::Permanent, "trust_root_refused", why);
+        let Some(document) = answer.trust_root.first() else {
+            return Ok(Err(refused("the hub gave no trust root; push it there".into())));
+        };
+        let root = match TrustRoot::verify(document.as_bytes(), Some(self.pinned_root())) {
+            Ok(root) => root.into_inner(),
+            Err(error) => return Ok(Err(refused(genesis_shared::chain::Chain(&error).to_string()))),
+        };
+        self.journal.set_meta(META_TRUST_ROOT, document.as_bytes())?;
+        if let Ok(pace) = serde_json::to_vec(&answer.config) {
+            self.journal.set_meta(META_PACE, &pace)?;
+        }
+        let token = Secret::new(answer.sidecar_token);
+        self.keep_token(&token)?;
+        self.root.replace(Some(root));
+        self.pace.set(answer.config);
+        if let Some(path) = &self.settings.provisioning_token_file
+            && let Err(error) = self.world.files().remove_outside(&path.display().to_string())
+        {
+            // It is spent; that it still lies there is untidy, not dangerous.
+            tracing::warn!("{}", genesis_shared::chain::Chain(&error));
+        }
+        tracing::info!("enrolled at the hub");
+        Ok(Ok(token))
+    }
+}

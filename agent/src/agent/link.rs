@@ -1,0 +1,132 @@
+//! Asks the hub for commands and admits them. What is admitted is in the journal before the hub hears of it.
+
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use genesis_shared::id::Digest;
+use genesis_shared::limits::POLL_WAIT_S_MAX;
+use genesis_shared::report::{CommandResult, OutcomeState, Record};
+use genesis_shared::trust::TrustRoot;
+use genesis_shared::wire::LeasedCommand;
+
+use super::{Agent, Fatal};
+use crate::core::admit::{Delivery, Refusal, Situation, Verdict, admit};
+use crate::journal::{JournalError, NewCommand};
+use crate::ports::{Clock, EffectError, Entropy, HubLink, World};
+
+impl<W: World> Agent<W> {
+    /// Polls for ever.
+    pub(super) async fn link(&self) -> Result<(), Fatal> {
+        let mut attempt = 0;
+        loop {
+            match self.poll_once().await? {
+                Ok(()) => attempt = 0,
+                Err(error) => {
+                    attempt += 1;
+                    self.pause("ask for commands", &error, attempt).await;
+                }
+            }
+        }
+    }
+
+    async fn poll_once(&self) -> Result<Result<(), EffectError>, Fatal> {
+        let token = match self.token_or_enrol().await? {
+            Ok(token) => token,
+            Err(error) => return Ok(Err(error)),
+        };
+        let nonce = {
+            let mut bytes = [0; 16];
+            self.world.entropy().fill(&mut bytes);
+            HEXLOWER.encode(&bytes)
+        };
+        let wait = Duration::from_secs(self.pace.get().poll_wait_s.min(POLL_WAIT_S_MAX));
+        let polled = tokio::select! {
+            polled = self.world.hub().poll(&token, wait, &nonce) => polled,
+            // The heartbeat heard of work that this poll does not bring, or the token was refused: ask anew.
+            () = self.call.notified() => return Ok(Ok(())),
+        };
+        match polled {
+            Ok(answer) => {
+                for leased in &answer.commands {
+                    self.take(leased, &nonce)?;
+                }
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                self.forget_refused_token(&token, &error);
+                Ok(Err(error))
+            }
+        }
+    }
+
+    /// Admits one command and journals what came of it.
+    fn take(&self, leased: &LeasedCommand, nonce: &str) -> Result<(), Fatal> {
+        let root = self.root.borrow();
+        let Some(root) = root.as_ref() else { return Ok(()) };
+        let now = self.world.clock().now();
+        match self.admit(root, leased, nonce)? {
+            Verdict::Accept(admitted) => {
+                let bundle = admitted.bundle.get();
+                let new = NewCommand {
+                    bundle_id: bundle.id,
+                    job_id: leased.job_id,
+                    bundle: leased.bundle.as_bytes(),
+                    digest: Digest::of(leased.bundle.as_bytes()),
+                    not_after: bundle.not_after,
+                    signed_at: admitted.signed_at,
+                };
+                self.journal.accept(&new, now)?;
+                tracing::info!(bundle = %bundle.id, job = %leased.job_id, action = bundle.action_label(), "accepted");
+                self.work.notify_one();
+            }
+            Verdict::Duplicate(bundle_id) => {
+                // The hub did not hear, or was restored from an older copy: tell it again what is known.
+                let record = match self.journal.outcome(bundle_id)? {
+                    Some(result) => Record::Result(result),
+                    None => Record::Accepted { job_id: leased.job_id },
+                };
+                self.journal.report(&record, now)?;
+            }
+            Verdict::Reject(refusal) => self.reject(leased, &refusal)?,
+        }
+        self.mail.notify_one();
+        Ok(())
+    }
+
+    fn admit(&self, root: &TrustRoot, leased: &LeasedCommand, nonce: &str) -> Result<Verdict, JournalError> {
+        let delivery = Delivery::Hub { token: &leased.delivery_token, nonce, job_id: leased.job_id };
+        let situation = Situation {
+            root,
+            workspace_id: self.settings.workspace_id,
+            droplet_id: &self.settings.droplet_id,
+            labels: &self.settings.labels,
+            now: self.world.clock().now(),
+            time_floor: self.journal.time_floor()?,
+        };
+        let mut looked_up = Ok(None);
+        let verdict = admit(leased.bundle.as_bytes(), &delivery, &situation, |id| {
+            looked_up = self.journal.seen(id);
+            looked_up.as_ref().ok().copied().flatten()
+        });
+        // A journal that cannot say whether it has seen a bundle must not let it pass.
+        looked_up.map(|_| verdict)
+    }
+
+    fn reject(&self, leased: &LeasedCommand, refusal: &Refusal) -> Result<(), JournalError> {
+        let now = self.world.clock().now();
+        tracing::warn!(job = %leased.job_id, rule = refusal.rule.code(), "refused: {}", refusal.why);
+        let result = CommandResult {
+            job_id: leased.job_id,
+            bundle_id: refusal.bundle_id,
+            state: OutcomeState::Rejected,
+            code: refusal.rule.code().to_owned(),
+            message: refusal.why.clone(),
+            retryable: false,
+            started_at: now,
+            finished_at: now,
+            steps: vec![],
+            output: serde_json::Value::Array(vec![]),
+        };
+        self.journal.report(&Record::Result(result), now)
+    }
+}

@@ -1,0 +1,197 @@
+//! The agent's configuration: a TOML file -> [`Raw`] -> [`Settings`], validated. Defaults live here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use genesis_shared::id::{Digest, DropletId, WorkspaceId};
+use genesis_shared::limits::{HEARTBEAT_INTERVAL_S, METRICS_INTERVAL_S, POLL_WAIT_S_MAX, RECONCILE_INTERVAL_S};
+use genesis_shared::wire::AgentConfig;
+use serde::Deserialize;
+
+/// Where n8n is when nothing is said: the container's port on the droplet's loopback.
+const N8N_URL: &str = "http://127.0.0.1:5678";
+/// The owner account that the agent makes in n8n; nobody receives mail there.
+const OWNER_EMAIL: &str = "owner@genesis.internal";
+
+/// The file as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    hub_url: String,
+    hub_ca_file: Option<PathBuf>,
+    workspace_id: WorkspaceId,
+    droplet_id: DropletId,
+    droplet_ip: Option<String>,
+    data_dir: PathBuf,
+    trust_root_digest: Digest,
+    provisioning_token_file: Option<PathBuf>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    n8n: RawN8n,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawN8n {
+    url: Option<String>,
+    owner_email: Option<String>,
+    public_url: Option<String>,
+}
+
+/// What the agent runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `https://…`
+    pub hub_url: String,
+    /// The only authority believed for the hub; absent means the system's.
+    pub hub_ca_file: Option<PathBuf>,
+    /// This tenant.
+    pub workspace_id: WorkspaceId,
+    /// This droplet.
+    pub droplet_id: DropletId,
+    /// Its public address, as the metadata service gave it.
+    pub droplet_ip: Option<String>,
+    /// Journal and secrets.
+    pub data_dir: PathBuf,
+    /// Digest of the first trust root.
+    pub trust_root_digest: Digest,
+    /// Where cloud-init left the one-time token; removed after the handshake.
+    pub provisioning_token_file: Option<PathBuf>,
+    /// This droplet's labels, which a bundle's targets may name.
+    pub labels: BTreeMap<String, String>,
+    /// n8n.
+    pub n8n: N8nSettings,
+}
+
+/// How to reach n8n.
+#[derive(Clone, Debug)]
+pub struct N8nSettings {
+    /// Base URL of its API.
+    pub url: String,
+    /// E-mail of the owner account that the agent makes.
+    pub owner_email: String,
+    /// Base URL of webhooks as the world sees it; absent means n8n's own word.
+    pub public_url: Option<String>,
+}
+
+/// The pace until the hub says otherwise.
+pub const PACE: AgentConfig = AgentConfig {
+    heartbeat_interval_s: HEARTBEAT_INTERVAL_S,
+    poll_wait_s: POLL_WAIT_S_MAX,
+    metrics_interval_s: METRICS_INTERVAL_S,
+    reconcile_interval_s: RECONCILE_INTERVAL_S,
+};
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be; the source names line and key.
+    #[error("{path} is not a configuration of the agent")]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be used.
+    #[error("{path}: {key} is {value:?}; {expected}")]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What would do.
+        expected: &'static str,
+    },
+}
+
+impl Settings {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// Every [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: Raw = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let check = |key, value: &str, schemes: &[&str], expected| {
+            let host = schemes.iter().find_map(|scheme| value.strip_prefix(scheme));
+            match host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
+                true => Ok(value.to_owned()),
+                false => Err(ConfigError::Value { path: path.to_owned(), key, value: value.to_owned(), expected }),
+            }
+        };
+        let n8n_url = raw.n8n.url.unwrap_or_else(|| N8N_URL.to_owned());
+        Ok(Self {
+            // Without TLS anybody on the way could hold commands back unseen.
+            hub_url: check("hub_url", &raw.hub_url, &["https://"], "it must begin with https://")?,
+            hub_ca_file: raw.hub_ca_file,
+            workspace_id: raw.workspace_id,
+            droplet_id: raw.droplet_id,
+            droplet_ip: raw.droplet_ip,
+            data_dir: raw.data_dir,
+            trust_root_digest: raw.trust_root_digest,
+            provisioning_token_file: raw.provisioning_token_file,
+            labels: raw.labels,
+            n8n: N8nSettings {
+                url: check("n8n.url", &n8n_url, &["http://", "https://"], "it must begin with http:// or https://")?,
+                owner_email: raw.n8n.owner_email.unwrap_or_else(|| OWNER_EMAIL.to_owned()),
+                public_url: raw.n8n.public_url,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        hub_url = "https://hub.example:8443"
+        workspace_id = "0192f0a1-1111-7000-8000-000000000001"
+        droplet_id = "412"
+        data_dir = "/var/lib/genesis"
+        trust_root_digest = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    "#;
+
+    fn parse(text: &str) -> Result<Settings, ConfigError> {
+        Settings::parse(text, Path::new("agent.toml"))
+    }
+
+    #[test]
+    fn fills_in_defaults() {
+        let settings = parse(MINIMAL).unwrap();
+        assert_eq!(settings.n8n.url, N8N_URL);
+        assert!(settings.labels.is_empty());
+    }
+
+    #[test]
+    fn names_the_file_and_the_key_that_is_wrong() {
+        let text = |error: ConfigError| genesis_shared::chain::Chain(&error).to_string();
+        let plain = text(parse(&MINIMAL.replace("https", "http")).unwrap_err());
+        assert!(plain.contains("hub_url") && plain.contains("https://"), "{plain}");
+        let unknown = text(parse(&format!("{MINIMAL}\nhub_uri = 1")).unwrap_err());
+        assert!(unknown.contains("agent.toml") && unknown.contains("hub_uri"), "{unknown}");
+        let missing = text(parse("").unwrap_err());
+        assert!(missing.contains("hub_url"), "{missing}");
+        assert!(parse(&MINIMAL.replace("sha256:ba", "sha256:xx")).is_err());
+    }
+}

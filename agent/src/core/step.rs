@@ -1,0 +1,153 @@
+//! Each effect as data: what a plan is made of and what the journal keeps.
+//!
+//! IMPORTANT: these shapes are in the journals of running droplets. Only add variants and optional fields; a plan
+//! that an older agent wrote must be finished by this one.
+
+use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// One effect. It names the command of its bundle that it serves; whatever is secret stays sealed in that bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Makes the managed credential exist in n8n with the bundle's data.
+    PutCredential {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed name.
+        name: CredentialName,
+        /// n8n type.
+        credential_type: CredentialType,
+    },
+    /// Makes the managed workflow exist in n8n with the bundle's content, mapped.
+    PutWorkflow {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed key.
+        key: WorkflowKey,
+    },
+    /// Reads the workflow back and compares every credential reference with the intended one.
+    CheckReferences {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed key.
+        key: WorkflowKey,
+    },
+    /// Makes the workflow run.
+    Activate {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed key.
+        key: WorkflowKey,
+    },
+    /// Looks at n8n and the host; changes nothing.
+    CheckHealth {
+        /// Index of the command in its bundle.
+        command: usize,
+    },
+}
+
+impl Step {
+    /// The command of the bundle that it serves.
+    pub fn command(&self) -> usize {
+        match self {
+            Self::PutCredential { command, .. }
+            | Self::PutWorkflow { command, .. }
+            | Self::CheckReferences { command, .. }
+            | Self::Activate { command, .. }
+            | Self::CheckHealth { command } => *command,
+        }
+    }
+
+    /// For people and step traces.
+    pub fn title(&self) -> String {
+        match self {
+            Self::PutCredential { name, .. } => format!("put_credential {name}"),
+            Self::PutWorkflow { key, .. } => format!("put_workflow {key}"),
+            Self::CheckReferences { key, .. } => format!("check_references {key}"),
+            Self::Activate { key, .. } => format!("activate {key}"),
+            Self::CheckHealth { .. } => "check_health".to_owned(),
+        }
+    }
+
+    /// Whether it can leave something behind that an undo has to take back.
+    pub fn has_effect(&self) -> bool {
+        match self {
+            Self::PutCredential { .. } | Self::PutWorkflow { .. } | Self::Activate { .. } => true,
+            Self::CheckReferences { .. } | Self::CheckHealth { .. } => false,
+        }
+    }
+}
+
+/// Where content came from: a command of a bundle that the journal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The journal's number of the bundle.
+    pub bundle: i64,
+    /// Index of the command in it.
+    pub command: usize,
+}
+
+/// A managed credential as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CredentialRow {
+    /// Managed name.
+    pub name: CredentialName,
+    /// n8n type.
+    pub credential_type: CredentialType,
+    /// n8n's id.
+    pub n8n_id: String,
+    /// HMAC of the data under a key that only this droplet has: tells "the same" without telling what.
+    pub fingerprint: String,
+    /// The sealed data.
+    pub source: Source,
+}
+
+/// A managed workflow as the journal knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkflowRow {
+    /// Managed key.
+    pub key: WorkflowKey,
+    /// n8n's id.
+    pub n8n_id: String,
+    /// The template and its variables.
+    pub source: Source,
+}
+
+/// What was there before a step acted, written down with its start: what an undo returns to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// n8n's id of the thing, if it existed.
+    pub n8n_id: Option<String>,
+    /// Whether the workflow ran.
+    #[serde(default)]
+    pub active: bool,
+    /// The version that ran.
+    #[serde(default)]
+    pub active_version_id: Option<String>,
+}
+
+/// What a step achieved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepOutput {
+    /// What the command's result shows of it.
+    pub answer: Value,
+    /// The credential row to keep when the whole command succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<CredentialRow>,
+    /// The workflow row to keep when the whole command succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<WorkflowRow>,
+}
+
+/// Why a step failed, as the result tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepError {
+    /// Stable machine-readable name.
+    pub code: String,
+    /// What happened and what to do.
+    pub message: String,
+    /// Whether the same command, signed anew, may succeed later.
+    pub retryable: bool,
+}

@@ -1,0 +1,71 @@
+//! Runs the agent as a process: builds it for real, and stops it on a signal.
+
+use genesis_shared::chain::Chain;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::agent::{Agent, Fatal};
+use crate::config::Settings;
+use crate::journal::Journal;
+use crate::real::{RealWorld, SetupError};
+
+/// The journal's file within the data folder.
+const JOURNAL_FILE: &str = "journal.db";
+
+/// Why the process ends other than by a signal.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The ports cannot be set up.
+    #[error("cannot start")]
+    Setup(#[from] SetupError),
+    /// The agent met something that it must not go on after.
+    #[error("stopped")]
+    Fatal(#[from] Fatal),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl DaemonError {
+    /// Stable machine-readable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Setup(_) => "cannot_start",
+            Self::Fatal(Fatal::Journal(error)) => error.code(),
+            Self::Fatal(Fatal::Identity(_)) => "no_keys",
+            Self::Fatal(Fatal::TrustRoot(_)) => "trust_root_differs",
+            Self::Signals(_) => "no_signals",
+        }
+    }
+
+    /// The process' exit code: 3 for the journal, 4 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Fatal(Fatal::Journal(_)) => 3,
+            Self::Setup(_) | Self::Fatal(Fatal::Identity(_) | Fatal::TrustRoot(_)) | Self::Signals(_) => 4,
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Every [`DaemonError`]; the service manager starts the process again.
+pub async fn run(settings: Settings) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let world = RealWorld::new(&settings)?;
+    let journal = Journal::open(&settings.data_dir.join(JOURNAL_FILE)).map_err(Fatal::Journal)?;
+    let (workspace, droplet) = (settings.workspace_id, settings.droplet_id.clone());
+    let agent = Agent::new(world, settings, journal)?;
+    tracing::info!(%workspace, %droplet, version = env!("CARGO_PKG_VERSION"), "agent runs");
+    tokio::select! {
+        ended = agent.run() => Ok(ended?),
+        _ = terminate.recv() => { tracing::info!("SIGTERM: stopping; what is under way is resumed after the next start"); Ok(()) }
+        _ = interrupt.recv() => { tracing::info!("SIGINT: stopping; what is under way is resumed after the next start"); Ok(()) }
+    }
+}
+
+/// The line for the log when the process ends by an error: code, causes.
+pub fn last_words(error: &DaemonError) -> String {
+    format!("{}: {}", error.code(), Chain(error))
+}

@@ -1,0 +1,378 @@
+//! The interpreter: the only place where journal and ports meet. Journal first, act second, report third.
+//!
+//! It runs the oldest open command to its end. A step that was started and has no end is looked at before it is
+//! repeated: `perform` observes before every act, so that the second try after a crash, a timeout or a half answer
+//! finds what the first one did.
+
+mod observe;
+pub mod outbox;
+mod perform;
+mod result;
+mod undo;
+
+use std::collections::BTreeMap;
+
+use genesis_shared::bundle::Bundle;
+use genesis_shared::chain::Chain;
+use genesis_shared::command::Command;
+use genesis_shared::id::WorkspaceId;
+use genesis_shared::limits::{STEP_ATTEMPTS_MAX, UNDO_ATTEMPTS_MAX};
+use genesis_shared::report::{CommandResult, OutcomeState};
+use genesis_shared::seal::Context;
+use genesis_shared::secret::Secret;
+use genesis_shared::timestamp::Timestamp;
+
+use crate::core::plan::{Known, OpenedVariables, Plan, plan};
+use crate::core::saga::{End, Event, Next, SagaState, StepState};
+use crate::core::step::{Before, StepError};
+use crate::core::timer::backoff;
+use crate::identity::Identity;
+use crate::journal::{Ending, Journal, JournalError, MapChanges, OpenCommand};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, World};
+
+/// Runs commands against one droplet.
+pub struct Exec<'a, W> {
+    /// The ports.
+    pub world: &'a W,
+    /// The memory.
+    pub journal: &'a Journal,
+    /// The droplet's keys.
+    pub identity: &'a Identity,
+    /// This tenant.
+    pub workspace_id: WorkspaceId,
+}
+
+/// A command in the middle of its run: everything that is derived from its row.
+struct Running {
+    command: OpenCommand,
+    commands: Vec<Command>,
+    plan: Plan,
+    /// The id map without this command.
+    base: Known,
+    state: SagaState,
+    /// Tries per step in this life of the agent, for the trace.
+    attempts: BTreeMap<usize, u32>,
+}
+
+impl Running {
+    /// The id map with what this command has achieved so far.
+    fn known(&self) -> Known {
+        let mut known = self.base.clone();
+        for step in &self.state.steps {
+            if let StepState::Done(_, output) = step {
+                known.credentials.extend(output.credential.iter().map(|row| (row.name.clone(), row.clone())));
+                known.workflows.extend(output.workflow.iter().map(|row| (row.key.clone(), row.clone())));
+            }
+        }
+        known
+    }
+}
+
+impl<W: World> Exec<'_, W> {
+    /// Runs the oldest open command to its end; answers whether there was one.
+    ///
+    /// # Errors
+    /// The journal failed; whatever was going on is resumed after the next start.
+    pub async fn run_next(&self) -> Result<bool, JournalError> {
+        let command = match self.journal.next_open() {
+            Ok(Some(command)) => command,
+            Ok(None) => return Ok(false),
+            Err(error @ JournalError::Damaged { .. }) => return self.quarantine(&error),
+            Err(error) => return Err(error),
+        };
+        tracing::info!(bundle = %command.bundle_id, job = %command.job_id, resumed = command.plan.is_some(), "command begins");
+        match self.prepare(command)? {
+            Some(running) => self.run(running).await?,
+            None => return Ok(true),
+        }
+        Ok(true)
+    }
+
+    /// Plans a new command, folds the events of one that was begun. `None` if it ended at once.
+    fn prepare(&self, command: OpenCommand) -> Result<Option<Running>, JournalError> {
+        let commands = match read_commands(&command) {
+            Ok(commands) => commands,
+            Err(error) => return self.end_early(&command, OutcomeState::Stuck, error).map(|()| None),
+        };
+        let base = self.journal.known()?;
+        let plan = match command.plan.clone() {
+            Some(plan) => {
+                self.journal.append(command.seq, &Event::Resumed, self.now())?;
+                plan
+            }
+            None => {
+                if self.now() > command.not_after {
+                    let error = StepError {
+                        code: "expired_before_start".into(),
+                        message: format!("it had to begin before {}; sign a new bundle", command.not_after),
+                        retryable: true,
+                    };
+                    return self.end_early(&command, OutcomeState::Expired, error).map(|()| None);
+                }
+                match self.open_all(&commands).and_then(|opened| plan(&commands, &base, &opened)) {
+                    Ok(plan) => {
+                        self.journal.planned(command.seq, &plan)?;
+                        plan
+                    }
+                    Err(error) => return self.end_early(&command, OutcomeState::Failed, error).map(|()| None),
+                }
+            }
+        };
+        let mut state = SagaState::new(plan.steps.len(), plan.commit_point);
+        let resumed = command.plan.as_ref().map(|_| Event::Resumed);
+        for event in command.events.iter().map(|(_, event)| event).chain(resumed.as_ref()) {
+            state = match state.apply(event) {
+                Ok(state) => state,
+                Err(illegal) => {
+                    let message = format!("{illegal}; the command was set aside, look at what it left in n8n");
+                    let error = StepError { code: "journal_damaged".into(), message, retryable: false };
+                    return self.end_early(&command, OutcomeState::Stuck, error).map(|()| None);
+                }
+            };
+        }
+        Ok(Some(Running { command, commands, plan, base, state, attempts: BTreeMap::new() }))
+    }
+
+    async fn run(&self, mut running: Running) -> Result<(), JournalError> {
+        loop {
+            match running.state.next() {
+                Next::Do(step) => self.do_step(&mut running, step).await?,
+                Next::Undo(step) => self.undo_step(&mut running, step).await?,
+                Next::Finish(end) => return self.finish(&running, &end),
+            }
+        }
+    }
+
+    async fn do_step(&self, running: &mut Running, n: usize) -> Result<(), JournalError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            running.attempts.insert(n, attempt);
+            let event = match self.try_step(running, n).await? {
+                Ok(output) => Event::Done { step: n, output },
+                Err(error) if error.kind == ErrorKind::Permanent || attempt >= STEP_ATTEMPTS_MAX => {
+                    Event::Failed { step: n, error: step_error(&error, attempt) }
+                }
+                Err(error) => {
+                    self.wait(running.plan.steps[n].title(), &error, attempt).await;
+                    continue;
+                }
+            };
+            // A last event that ends the command is journaled with its outcome (D3), in `finish`.
+            return self.record(running, event);
+        }
+    }
+
+    /// One try: note what was there before, then act.
+    async fn try_step(
+        &self,
+        running: &mut Running,
+        n: usize,
+    ) -> Result<Result<crate::core::step::StepOutput, EffectError>, JournalError> {
+        let step = running.plan.steps[n].clone();
+        let known = running.known();
+        let before = match running.state.steps[n].clone() {
+            StepState::Started(before) => before,
+            _ => {
+                let before = match self.observe(&step, &known).await {
+                    Ok(before) => before,
+                    Err(error) => return Ok(Err(error)),
+                };
+                self.record(running, Event::Started { step: n, before: before.clone() })?;
+                before
+            }
+        };
+        Ok(self.perform(running, &step, &before, &known).await)
+    }
+
+    async fn undo_step(&self, running: &mut Running, n: usize) -> Result<(), JournalError> {
+        if !matches!(running.state.steps[n], StepState::Undoing(_)) {
+            self.record(running, Event::UndoStarted { step: n })?;
+        }
+        let before: Option<Before> = match &running.state.steps[n] {
+            StepState::Undoing(before) => before.clone(),
+            _ => None,
+        };
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let step = running.plan.steps[n].clone();
+            let undone = match &before {
+                // Never started, or without an effect: nothing to take back.
+                None => Ok(()),
+                Some(_) if !step.has_effect() => Ok(()),
+                Some(before) => self.undo(&step, before, &running.base).await,
+            };
+            let event = match undone {
+                Ok(()) => Event::UndoDone { step: n },
+                Err(error) if error.kind == ErrorKind::Permanent || attempt >= UNDO_ATTEMPTS_MAX => {
+                    Event::UndoFailed { step: n, error: step_error(&error, attempt) }
+                }
+                Err(error) => {
+                    self.wait(format!("undo of {}", step.title()), &error, attempt).await;
+                    continue;
+                }
+            };
+            return self.record(running, event);
+        }
+    }
+
+    /// Journals an event and folds it in.
+    fn record(&self, running: &mut Running, event: Event) -> Result<(), JournalError> {
+        let now = self.now();
+        let next = running.state.clone().apply(&event).expect("the interpreter only makes events that can follow");
+        let ends = matches!(next.phase, crate::core::saga::Phase::Finished(_));
+        if !ends {
+            self.journal.append(running.command.seq, &event, now)?;
+        }
+        running.command.events.push((now, event));
+        running.state = next;
+        Ok(())
+    }
+
+    fn finish(&self, running: &Running, end: &End) -> Result<(), JournalError> {
+        let now = self.now();
+        let result = result::result(running, end, now);
+        let changes = match end {
+            End::Succeeded => {
+                let known = running.known();
+                MapChanges {
+                    credentials: known.credentials.into_values().collect(),
+                    workflows: known.workflows.into_values().collect(),
+                }
+            }
+            End::Failed(_) | End::Stuck(_) => MapChanges::default(),
+        };
+        let event = running.command.events.last().map(|(_, event)| event.clone()).filter(|e| *e != Event::Resumed);
+        self.journal.finish(&Ending { seq: running.command.seq, event, result: &result, changes }, now)?;
+        tracing::info!(job = %result.job_id, code = result.code, state = ?result.state, "command ended");
+        Ok(())
+    }
+
+    /// Ends a command of which nothing was begun, or whose journal rows are damaged.
+    fn end_early(&self, command: &OpenCommand, state: OutcomeState, error: StepError) -> Result<(), JournalError> {
+        let now = self.now();
+        tracing::warn!(job = %command.job_id, code = error.code, "command ended before its first step");
+        let result = CommandResult {
+            job_id: command.job_id,
+            bundle_id: Some(command.bundle_id),
+            state,
+            code: error.code,
+            message: error.message,
+            retryable: error.retryable,
+            started_at: now,
+            finished_at: now,
+            steps: vec![],
+            output: serde_json::Value::Array(vec![]),
+        };
+        let ending = Ending { seq: command.seq, event: None, result: &result, changes: MapChanges::default() };
+        self.journal.finish(&ending, now)
+    }
+
+    /// Sets a command aside whose rows cannot be read, so that those after it run.
+    fn quarantine(&self, error: &JournalError) -> Result<bool, JournalError> {
+        let Some((seq, job_id, bundle_id)) = self.journal.next_open_header()? else { return Ok(false) };
+        let (Ok(job_id), Ok(bundle_id)) = (job_id.parse(), bundle_id.parse()) else {
+            return Err(JournalError::Damaged {
+                table: "command",
+                row: seq.to_string(),
+                source: serde::de::Error::custom("not even its ids can be read"),
+            });
+        };
+        let command = OpenCommand {
+            seq,
+            job_id,
+            bundle_id,
+            bundle: vec![],
+            not_after: self.now(),
+            plan: None,
+            events: vec![],
+        };
+        let message = format!("{}; the command was set aside, look at what it left in n8n", Chain(error));
+        let error = StepError { code: error.code().into(), message, retryable: false };
+        self.end_early(&command, OutcomeState::Stuck, error).map(|()| true)
+    }
+
+    /// Opens everything that is sealed in the commands, before anything is done.
+    fn open_all(&self, commands: &[Command]) -> Result<OpenedVariables, StepError> {
+        let mut opened = OpenedVariables::new();
+        for (n, command) in commands.iter().enumerate() {
+            match command {
+                Command::InjectCredential(inject) => drop(self.open_credential(inject)?),
+                Command::DeployWorkflow(deploy) => {
+                    if let Some(variables) = self.open_variables(deploy)? {
+                        opened.insert(n, variables);
+                    }
+                }
+                Command::HealthCheck | Command::ActivateWorkflow(_) => {}
+            }
+        }
+        Ok(opened)
+    }
+
+    fn open_credential(
+        &self,
+        inject: &genesis_shared::command::InjectCredential,
+    ) -> Result<Secret<Vec<u8>>, StepError> {
+        let context = Context::credential(self.workspace_id, &inject.name, &inject.credential_type);
+        let data = self.identity.sealing.open(&inject.sealed_data, &context).map_err(|error| StepError {
+            code: "cannot_open".into(),
+            message: format!("credential {}: {error}", inject.name),
+            retryable: false,
+        })?;
+        // The parser's words could quote the secret, so they are not passed on.
+        match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(data.expose()) {
+            Ok(_) => Ok(data),
+            Err(_) => Err(StepError {
+                code: "cannot_open".into(),
+                message: format!("credential {}: what was sealed is not a JSON object", inject.name),
+                retryable: false,
+            }),
+        }
+    }
+
+    fn open_variables(
+        &self,
+        deploy: &genesis_shared::command::DeployWorkflow,
+    ) -> Result<Option<BTreeMap<String, String>>, StepError> {
+        let Some(sealed) = &deploy.sealed_variables else { return Ok(None) };
+        let refuse = |why: String| StepError {
+            code: "cannot_open".into(),
+            message: format!("variables of workflow {}: {why}", deploy.key),
+            retryable: false,
+        };
+        let context = Context::variables(self.workspace_id, &deploy.key);
+        let data = self.identity.sealing.open(sealed, &context).map_err(|e| refuse(e.to_string()))?;
+        let variables = serde_json::from_slice(data.expose());
+        variables.map(Some).map_err(|_| refuse("what was sealed is not a JSON object of texts".into()))
+    }
+
+    async fn wait(&self, what: String, error: &EffectError, attempt: u32) {
+        let jittered = backoff(attempt, self.world.entropy().number());
+        let pause = error.retry_after.unwrap_or(jittered).max(jittered);
+        tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}; trying again");
+        self.world.clock().sleep(pause).await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.world.clock().now()
+    }
+}
+
+fn read_commands(command: &OpenCommand) -> Result<Vec<Command>, StepError> {
+    let damaged = |why: String| StepError {
+        code: "journal_damaged".into(),
+        message: format!("the accepted bundle cannot be read any more: {why}"),
+        retryable: false,
+    };
+    let bundle = Bundle::reread(&command.bundle).map_err(|e| damaged(Chain(&e).to_string()))?;
+    bundle.commands.iter().map(|wire| wire.parse().map_err(|e| damaged(e.to_string()))).collect()
+}
+
+fn step_error(error: &EffectError, attempts: u32) -> StepError {
+    let message = match attempts {
+        1 => error.to_string(),
+        _ => format!("{error} (after {attempts} tries)"),
+    };
+    StepError { code: error.code.into(), message, retryable: error.kind != ErrorKind::Permanent }
+}

@@ -1,0 +1,57 @@
+//! What is there before a step acts: port reads -> [`Before`].
+
+use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
+
+use super::Exec;
+use crate::core::plan::Known;
+use crate::core::step::{Before, Step};
+use crate::ports::{CredentialInfo, EffectError, Workflows, WorkflowInfo, World, credential_marker};
+
+impl<W: World> Exec<'_, W> {
+    /// Looks at the thing that a step will change.
+    pub(super) async fn observe(&self, step: &Step, known: &Known) -> Result<Before, EffectError> {
+        match step {
+            Step::PutCredential { name, credential_type, .. } => {
+                let found = self.find_credential(name, credential_type, known).await?;
+                Ok(Before { n8n_id: found.map(|info| info.id), ..Before::default() })
+            }
+            Step::PutWorkflow { key, .. } | Step::Activate { key, .. } => {
+                let found = self.find_workflow(key, known).await?;
+                Ok(found.map_or_else(Before::default, |info| Before {
+                    n8n_id: Some(info.id),
+                    active: info.active,
+                    active_version_id: info.active_version_id,
+                }))
+            }
+            Step::CheckReferences { .. } | Step::CheckHealth { .. } => Ok(Before::default()),
+        }
+    }
+
+    /// The managed credential in n8n: by the journal's id, else by its marker.
+    pub(super) async fn find_credential(
+        &self,
+        name: &CredentialName,
+        credential_type: &CredentialType,
+        known: &Known,
+    ) -> Result<Option<CredentialInfo>, EffectError> {
+        let all = self.world.workflows().credentials().await?;
+        let id = known.credentials.get(name).map(|row| row.n8n_id.as_str());
+        let marker = credential_marker(name);
+        let by_id = all.iter().find(|info| Some(info.id.as_str()) == id);
+        let by_marker =
+            || all.iter().find(|info| info.name == marker && info.credential_type == credential_type.as_str());
+        Ok(by_id.or_else(by_marker).cloned())
+    }
+
+    /// The managed workflow in n8n: by the journal's id, else by its marker.
+    pub(super) async fn find_workflow(
+        &self,
+        key: &WorkflowKey,
+        known: &Known,
+    ) -> Result<Option<WorkflowInfo>, EffectError> {
+        let all = self.world.workflows().workflows().await?;
+        let id = known.workflows.get(key).map(|row| row.n8n_id.as_str());
+        let by_id = all.iter().find(|info| Some(info.id.as_str()) == id);
+        Ok(by_id.or_else(|| all.iter().find(|info| info.key.as_ref() == Some(key))).cloned())
+    }
+}

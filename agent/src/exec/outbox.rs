@@ -1,0 +1,37 @@
+//! Delivers the outbox: a batch at a time, in order, again until the hub has it.
+//!
+//! A report that cannot be delivered changes no outcome; it waits.
+
+use genesis_shared::limits::RESULTS_BATCH_MAX;
+use genesis_shared::secret::Secret;
+
+use crate::journal::{Journal, JournalError};
+use crate::ports::{EffectError, HubLink};
+
+/// What one round of delivery came to.
+#[derive(Debug)]
+pub enum Delivered {
+    /// Nothing waits any more.
+    Empty,
+    /// A batch is stored at the hub; more may wait.
+    Some,
+    /// The hub could not take it; it still waits.
+    NotNow(EffectError),
+}
+
+/// Delivers one batch.
+///
+/// # Errors
+/// The journal failed.
+pub async fn deliver(journal: &Journal, hub: &impl HubLink, token: &Secret<String>) -> Result<Delivered, JournalError> {
+    let records = journal.outbox(RESULTS_BATCH_MAX)?;
+    let Some(last) = records.last().map(|record| record.seq) else { return Ok(Delivered::Empty) };
+    match hub.results(token, &records).await {
+        Ok(answer) => {
+            // Never beyond what was sent: a hub that lies must not make us forget.
+            journal.delivered(answer.stored_up_to.min(last))?;
+            Ok(Delivered::Some)
+        }
+        Err(error) => Ok(Delivered::NotNow(error)),
+    }
+}

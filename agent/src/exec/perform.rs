@@ -1,0 +1,207 @@
+//! One match: step -> port calls. Each arm looks first and acts only on what differs, so it may be repeated.
+
+use std::collections::BTreeMap;
+
+use genesis_shared::command::{Command, DeployWorkflow, InjectCredential};
+use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
+use serde_json::{Value, json};
+
+use super::{Exec, Running};
+use crate::core::mapper::{self, Binding};
+use crate::core::plan::{Known, all_variables};
+use crate::core::step::{Before, CredentialRow, Source, Step, StepError, StepOutput, WorkflowRow};
+use crate::ports::{EffectError, ErrorKind, Host, Workflows, World, credential_marker};
+
+impl<W: World> Exec<'_, W> {
+    pub(super) async fn perform(
+        &self,
+        running: &Running,
+        step: &Step,
+        before: &Before,
+        known: &Known,
+    ) -> Result<StepOutput, EffectError> {
+        let source = Source { bundle: running.command.seq, command: step.command() };
+        match (step, &running.commands[step.command()]) {
+            (Step::PutCredential { .. }, Command::InjectCredential(inject)) => {
+                self.put_credential(inject, source, before, known).await
+            }
+            (Step::PutWorkflow { .. }, Command::DeployWorkflow(deploy)) => {
+                self.put_workflow(deploy, source, known).await
+            }
+            (Step::CheckReferences { .. }, Command::DeployWorkflow(deploy)) => {
+                self.check_references(deploy, known).await
+            }
+            (Step::Activate { key, .. }, Command::ActivateWorkflow(_)) => self.activate(key, known).await,
+            (Step::CheckHealth { .. }, Command::HealthCheck) => Ok(self.check_health().await),
+            (
+                Step::PutCredential { .. }
+                | Step::PutWorkflow { .. }
+                | Step::CheckReferences { .. }
+                | Step::Activate { .. }
+                | Step::CheckHealth { .. },
+                _,
+            ) => Err(permanent("journal_damaged", "the plan does not fit the bundle it was made from")),
+        }
+    }
+
+    async fn put_credential(
+        &self,
+        inject: &InjectCredential,
+        source: Source,
+        before: &Before,
+        known: &Known,
+    ) -> Result<StepOutput, EffectError> {
+        let InjectCredential { name, credential_type, .. } = inject;
+        let data = self.open_credential(inject).map_err(from_step_error)?;
+        let fingerprint = self.identity.fingerprint(&data);
+        let found = self.find_credential(name, credential_type, known).await?;
+        let unchanged = known.credentials.get(name).is_some_and(|row| row.fingerprint == fingerprint);
+        let (n8n_id, changed) = match found {
+            Some(info) if info.credential_type != credential_type.as_str() => {
+                let message = format!(
+                    "credential {name} is of type {} in n8n, not {credential_type}; give the new one another name",
+                    info.credential_type
+                );
+                return Err(permanent("credential_type_differs", &message));
+            }
+            Some(info) if unchanged => (info.id, false),
+            // It was not there before this step and is now: an earlier try made it, with this very data.
+            Some(info) if before.n8n_id.is_none() => (info.id, true),
+            Some(info) => {
+                self.world.workflows().update_credential(&info.id, &data).await?;
+                (info.id, true)
+            }
+            None => {
+                let marker = credential_marker(name);
+                (self.world.workflows().create_credential(&marker, credential_type, &data).await?, true)
+            }
+        };
+        let answer = json!({"name": name, "credential_id": n8n_id, "changed": changed});
+        let (name, credential_type) = (name.clone(), credential_type.clone());
+        let source = if changed { source } else { known.credentials.get(&name).map_or(source, |row| row.source) };
+        let row = CredentialRow { name, credential_type, n8n_id, fingerprint, source };
+        Ok(StepOutput { answer, credential: Some(row), workflow: None })
+    }
+
+    async fn put_workflow(
+        &self,
+        deploy: &DeployWorkflow,
+        source: Source,
+        known: &Known,
+    ) -> Result<StepOutput, EffectError> {
+        let key = &deploy.key;
+        let (body, dropped) = self.mapped(deploy, known)?;
+        let n8n = self.world.workflows();
+        let (n8n_id, changed) = match self.find_workflow(key, known).await? {
+            Some(info) => {
+                let held = n8n.workflow(&info.id).await?;
+                let changed = !held.is_some_and(|actual| mapper::holds(&actual, &body));
+                if changed {
+                    n8n.update_workflow(&info.id, &body).await?;
+                }
+                (info.id, changed)
+            }
+            None => (n8n.create_workflow(&mapper::with_marker(&body, key)).await?, true),
+        };
+        let mut answer = json!({"key": key, "workflow_id": n8n_id, "changed": changed});
+        let webhooks = mapper::webhook_urls(&body, &n8n.webhook_base().await?);
+        if let Some(first) = webhooks.first() {
+            answer["webhook_url"] = json!(first);
+            answer["webhook_urls"] = json!(webhooks);
+        }
+        if !dropped.is_empty() {
+            answer["dropped"] = json!(dropped);
+        }
+        Ok(StepOutput { answer, credential: None, workflow: Some(WorkflowRow { key: key.clone(), n8n_id, source }) })
+    }
+
+    async fn check_references(&self, deploy: &DeployWorkflow, known: &Known) -> Result<StepOutput, EffectError> {
+        let key = &deploy.key;
+        let (body, _) = self.mapped(deploy, known)?;
+        let id = known.workflows.get(key).map(|row| row.n8n_id.clone()).unwrap_or_default();
+        let Some(actual) = self.world.workflows().workflow(&id).await? else {
+            return Err(permanent("workflow_vanished", &format!("workflow {key} is not in n8n any more")));
+        };
+        // n8n re-points references whose id it does not know, so what it stored is compared, not what was sent.
+        let (stored, intended) = (mapper::references(&actual), mapper::references(&body));
+        let all = self.world.workflows().credentials().await?;
+        let exists = |(_, slot, id): &(String, String, String)| {
+            all.iter().any(|info| info.id == *id && info.credential_type == *slot)
+        };
+        if let Some((node, slot, id)) = intended.iter().find(|wanted| !stored.contains(wanted) || !exists(wanted)) {
+            let message = format!("workflow {key}, node {node:?}: n8n did not keep credential {id} for {slot}");
+            return Err(permanent("reference_differs", &message));
+        }
+        Ok(StepOutput { answer: Value::Null, credential: None, workflow: None })
+    }
+
+    async fn activate(&self, key: &WorkflowKey, known: &Known) -> Result<StepOutput, EffectError> {
+        let Some(info) = self.find_workflow(key, known).await? else {
+            return Err(permanent("workflow_vanished", &format!("workflow {key} is not in n8n any more")));
+        };
+        let current = info.active && (info.active_version_id.is_none() || info.active_version_id == info.version_id);
+        if !current {
+            self.world.workflows().activate_workflow(&info.id, None).await?;
+        }
+        let answer = json!({"key": key, "workflow_id": info.id, "active": true, "changed": !current});
+        Ok(StepOutput { answer, credential: None, workflow: None })
+    }
+
+    /// Never fails: that n8n is down is an answer.
+    async fn check_health(&self) -> StepOutput {
+        let n8n = self.world.workflows();
+        let status = n8n.status().await;
+        let sample = self.world.host().sample();
+        let version = n8n.version().await.ok();
+        let active = n8n.workflows().await.ok().map(|all| all.iter().filter(|w| w.active && w.key.is_some()).count());
+        let answer = json!({
+            "n8n_status": status,
+            "n8n_version": version,
+            "active_workflows": active,
+            "cpu_usage": sample.cpu_usage_percent,
+            "memory_usage_mb": sample.memory_usage_mb,
+            "memory_total_mb": sample.memory_total_mb,
+            "disk_usage": sample.disk_usage_percent,
+            "swap_used_mb": sample.swap_used_mb,
+            "uptime_seconds": sample.uptime_seconds,
+        });
+        StepOutput { answer, credential: None, workflow: None }
+    }
+
+    /// The body that n8n is to hold for a deployment, and what had to be left out of it.
+    pub(super) fn mapped(&self, deploy: &DeployWorkflow, known: &Known) -> Result<(Value, Vec<String>), EffectError> {
+        let opened = self.open_variables(deploy).map_err(from_step_error)?;
+        let variables = all_variables(deploy, opened.as_ref())
+            .map_err(|name| permanent("cannot_map", &format!("variable {name} is given both in clear and sealed")))?;
+        let bindings = bindings(&deploy.credential_map, known)?;
+        let mapped = mapper::map(&deploy.workflow_json, &bindings, &variables).map_err(|problems| {
+            let list = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            permanent("cannot_map", &format!("workflow {}: {list}", deploy.key))
+        })?;
+        Ok(mapper::request_body(&mapped))
+    }
+}
+
+fn bindings(
+    credential_map: &BTreeMap<String, CredentialName>,
+    known: &Known,
+) -> Result<BTreeMap<String, Binding>, EffectError> {
+    let bind = |(placeholder, name): (&String, &CredentialName)| {
+        let row = known.credentials.get(name).ok_or_else(|| {
+            permanent("cannot_map", &format!("{placeholder} is bound to credential {name}, which does not exist here"))
+        })?;
+        let credential_type: CredentialType = row.credential_type.clone();
+        let binding = Binding { n8n_id: row.n8n_id.clone(), n8n_name: credential_marker(name), credential_type };
+        Ok((placeholder.clone(), binding))
+    };
+    credential_map.iter().map(bind).collect()
+}
+
+pub(super) fn permanent(code: &'static str, message: &str) -> EffectError {
+    EffectError::new(ErrorKind::Permanent, code, message)
+}
+
+/// What could be opened and mapped when the plan was made, and cannot now.
+fn from_step_error(error: StepError) -> EffectError {
+    permanent("cannot_open", &error.message)
+}

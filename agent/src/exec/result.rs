@@ -1,0 +1,81 @@
+//! The fold of a command's events -> the result that the operator sees.
+
+use genesis_shared::limits::RECORD_BYTES_MAX;
+use genesis_shared::report::{CommandResult, OutcomeState, StepTrace};
+use genesis_shared::timestamp::Timestamp;
+use serde_json::{Value, json};
+
+use super::Running;
+use crate::core::saga::{End, Event, StepState};
+
+pub(super) fn result(running: &Running, end: &End, now: Timestamp) -> CommandResult {
+    let (state, code, message, retryable) = match end {
+        End::Succeeded => (OutcomeState::Succeeded, "ok".to_owned(), "done".to_owned(), false),
+        End::Failed(error) => {
+            let message = format!("{}; everything was put back as it was", error.message);
+            (OutcomeState::Failed, error.code.clone(), message, error.retryable)
+        }
+        End::Stuck(error) => (OutcomeState::Stuck, error.code.clone(), error.message.clone(), error.retryable),
+    };
+    let mut result = CommandResult {
+        job_id: running.command.job_id,
+        bundle_id: Some(running.command.bundle_id),
+        state,
+        code,
+        message,
+        retryable,
+        started_at: running.command.events.first().map_or(now, |(at, _)| *at),
+        finished_at: now,
+        steps: traces(running),
+        output: output(running),
+    };
+    // A record must fit its limit; the id map and the n8n it describes are complete without the answer.
+    if serde_json::to_vec(&result).map_or(0, |bytes| bytes.len()) > RECORD_BYTES_MAX {
+        result.output = json!([{"cut": "the answer was longer than a record may be"}]);
+    }
+    result
+}
+
+fn traces(running: &Running) -> Vec<StepTrace> {
+    let trace = |(n, state): (usize, &StepState)| {
+        let name = match state {
+            StepState::Pending => "pending",
+            StepState::Started(_) => "started",
+            StepState::Done(..) => "done",
+            StepState::Failed(..) => "failed",
+            StepState::Undoing(_) => "undoing",
+            StepState::Undone => "undone",
+        };
+        let (first, last) = span(running, n);
+        StepTrace {
+            name: running.plan.steps[n].title(),
+            state: name.to_owned(),
+            ms: last.millis_since(first).max(0).unsigned_abs(),
+            attempts: running.attempts.get(&n).copied().unwrap_or(0),
+        }
+    };
+    running.state.steps.iter().enumerate().map(trace).collect()
+}
+
+/// First and last moment of a step's own doing.
+fn span(running: &Running, n: usize) -> (Timestamp, Timestamp) {
+    let mut times = running.command.events.iter().filter(|(_, event)| match event {
+        Event::Started { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } => *step == n,
+        Event::UndoStarted { .. } | Event::UndoDone { .. } | Event::UndoFailed { .. } | Event::Resumed => false,
+    });
+    let first = times.next().map_or(Timestamp::default(), |(at, _)| *at);
+    (first, times.next_back().map_or(first, |(at, _)| *at))
+}
+
+/// One answer per command: what its first answering step said.
+fn output(running: &Running) -> Value {
+    let answer = |command: usize| {
+        let steps = running.plan.steps.iter().zip(&running.state.steps);
+        let mut answers = steps.filter(|(step, _)| step.command() == command).filter_map(|(_, state)| match state {
+            StepState::Done(_, output) if !output.answer.is_null() => Some(output.answer.clone()),
+            _ => None,
+        });
+        answers.next().unwrap_or(Value::Null)
+    };
+    (0..running.commands.len()).map(answer).collect()
+}

@@ -1,0 +1,101 @@
+//! Takes back what a step did, or may have done: back to what its `Before` says. Each arm may be repeated.
+
+use genesis_shared::bundle::Bundle;
+use genesis_shared::command::Command;
+use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
+
+use super::Exec;
+use super::perform::permanent;
+use crate::core::mapper;
+use crate::core::plan::Known;
+use crate::core::step::{Before, Source, Step};
+use crate::ports::{EffectError, ErrorKind, Workflows, World};
+
+impl<W: World> Exec<'_, W> {
+    /// `base` is the id map without the command that is being undone.
+    pub(super) async fn undo(&self, step: &Step, before: &Before, base: &Known) -> Result<(), EffectError> {
+        match step {
+            Step::PutCredential { name, credential_type, .. } => {
+                self.undo_credential(name, credential_type, before, base).await
+            }
+            Step::PutWorkflow { key, .. } => self.undo_workflow(key, before, base).await,
+            Step::Activate { key, .. } => self.undo_activation(key, before, base).await,
+            Step::CheckReferences { .. } | Step::CheckHealth { .. } => Ok(()),
+        }
+    }
+
+    async fn undo_credential(
+        &self,
+        name: &CredentialName,
+        credential_type: &CredentialType,
+        before: &Before,
+        base: &Known,
+    ) -> Result<(), EffectError> {
+        let n8n = self.world.workflows();
+        let Some(id) = &before.n8n_id else {
+            return match self.find_credential(name, credential_type, base).await? {
+                Some(made) => n8n.delete_credential(&made.id).await,
+                None => Ok(()),
+            };
+        };
+        // Its former data are still sealed in the bundle that brought them.
+        let Some(row) = base.credentials.get(name) else { return Ok(()) };
+        let Some(Command::InjectCredential(former)) = self.source(row.source)? else { return Ok(()) };
+        let data = self.open_credential(&former).map_err(|e| permanent("cannot_open", &e.message))?;
+        match n8n.update_credential(id, &data).await {
+            // Where n8n cannot update credentials, the step cannot have updated this one.
+            Err(error) if error.code == "n8n_cannot_update_credentials" => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn undo_workflow(&self, key: &WorkflowKey, before: &Before, base: &Known) -> Result<(), EffectError> {
+        let n8n = self.world.workflows();
+        let Some(info) = self.find_workflow(key, base).await? else { return Ok(()) };
+        if before.n8n_id.is_none() {
+            return n8n.delete_workflow(&info.id).await;
+        }
+        // First the version that ran, which serves again at once: a refused update may have gone live all the same.
+        if before.active {
+            self.restore_activation(&info.id, before).await?;
+        }
+        let Some(row) = base.workflows.get(key) else { return Ok(()) };
+        let Some(Command::DeployWorkflow(former)) = self.source(row.source)? else { return Ok(()) };
+        let (body, _) = self.mapped(&former, base)?;
+        match n8n.workflow(&info.id).await? {
+            Some(actual) if !mapper::holds(&actual, &body) => n8n.update_workflow(&info.id, &body).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn undo_activation(&self, key: &WorkflowKey, before: &Before, base: &Known) -> Result<(), EffectError> {
+        let Some(info) = self.find_workflow(key, base).await? else { return Ok(()) };
+        if before.active {
+            self.restore_activation(&info.id, before).await
+        } else {
+            self.world.workflows().deactivate_workflow(&info.id).await
+        }
+    }
+
+    async fn restore_activation(&self, id: &str, before: &Before) -> Result<(), EffectError> {
+        let n8n = self.world.workflows();
+        match n8n.activate_workflow(id, before.active_version_id.as_deref()).await {
+            // A former undo that was cut short has published the old content as a newer version already.
+            Err(error) if error.kind == ErrorKind::Permanent && before.active_version_id.is_some() => {
+                n8n.activate_workflow(id, None).await
+            }
+            other => other,
+        }
+    }
+
+    /// The command that content came from, out of the journal.
+    fn source(&self, source: Source) -> Result<Option<Command>, EffectError> {
+        let unreadable = |why: String| EffectError::new(ErrorKind::Transient, "journal_unusable", why);
+        let Some(bytes) = self.journal.bundle(source.bundle).map_err(|e| unreadable(e.to_string()))? else {
+            return Ok(None);
+        };
+        let bundle = Bundle::reread(&bytes).map_err(|e| permanent("journal_damaged", &e.to_string()))?;
+        let Some(wire) = bundle.commands.get(source.command) else { return Ok(None) };
+        wire.parse().map(Some).map_err(|e| permanent("journal_damaged", &e.to_string()))
+    }
+}

@@ -1,0 +1,137 @@
+//! The memory. What it says it has, survives power loss.
+//!
+//! **Contract.**
+//! - D1. A method that answers `Ok` has its change on disk (SQLite WAL with `synchronous=FULL`); one that answers an
+//!   error has changed nothing.
+//! - D2. A bundle is accepted together with the outbox record that says so: the hub hears of nothing that is not here.
+//! - D3. An outcome, the id map it leads to and its outbox record are one transaction.
+//! - D4. The caller journals first, acts second, reports third; a journal error ends the agent, and systemd starts it
+//!   again: acting without memory is the one thing it must not do.
+//! - D5. Numbers of the outbox are never used twice, also after its rows were delivered and deleted.
+
+pub mod record;
+pub mod sqlite;
+
+use genesis_shared::id::{BundleId, Digest, JobId};
+use genesis_shared::report::CommandResult;
+use genesis_shared::timestamp::Timestamp;
+
+use crate::core::plan::Plan;
+use crate::core::saga::Event;
+use crate::core::step::{CredentialRow, WorkflowRow};
+
+pub use sqlite::Journal;
+
+/// Why the journal could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// No space left; nothing was changed.
+    #[error("the disk with {path} is full; free some space, the agent goes on by itself after its next start")]
+    Full {
+        /// The journal's file.
+        path: String,
+        /// From SQLite.
+        #[source]
+        source: Box<dyn std::error::Error>,
+    },
+    /// The disk or SQLite failed; nothing was changed.
+    #[error("cannot use the journal {path}")]
+    Store {
+        /// The journal's file.
+        path: String,
+        /// From SQLite.
+        #[source]
+        source: Box<dyn std::error::Error>,
+    },
+    /// A row that cannot be read; its command is quarantined, others go on.
+    #[error("the journal's {table} row {row} is damaged")]
+    Damaged {
+        /// Table.
+        table: &'static str,
+        /// Which row.
+        row: String,
+        /// From the decoder.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a newer agent.
+    #[error("the journal {path} has version {found}, this agent knows {known}; install the newer agent again")]
+    Newer {
+        /// The journal's file.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// The newest this agent knows.
+        known: i64,
+    },
+}
+
+impl JournalError {
+    /// Stable machine-readable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "journal_full",
+            Self::Store { .. } => "journal_unusable",
+            Self::Damaged { .. } => "journal_damaged",
+            Self::Newer { .. } => "journal_newer",
+        }
+    }
+}
+
+/// A bundle about to be accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCommand<'a> {
+    /// Its id.
+    pub bundle_id: BundleId,
+    /// The hub's job; for a bundle applied by hand an id made on the droplet.
+    pub job_id: JobId,
+    /// The exact bytes.
+    pub bundle: &'a [u8],
+    /// Digest of those bytes.
+    pub digest: Digest,
+    /// Until when it must have begun.
+    pub not_after: Timestamp,
+    /// The new time floor, if it is later than the present one.
+    pub signed_at: Timestamp,
+}
+
+/// An accepted bundle that has no outcome yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenCommand {
+    /// The journal's number.
+    pub seq: i64,
+    /// The hub's job.
+    pub job_id: JobId,
+    /// Its id.
+    pub bundle_id: BundleId,
+    /// The exact bytes.
+    pub bundle: Vec<u8>,
+    /// Until when it must have begun.
+    pub not_after: Timestamp,
+    /// The plan, once made.
+    pub plan: Option<Plan>,
+    /// Its events in order, each with its time.
+    pub events: Vec<(Timestamp, Event)>,
+}
+
+/// The id map as it will be when a command has succeeded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MapChanges {
+    /// Credentials to keep.
+    pub credentials: Vec<CredentialRow>,
+    /// Workflows to keep.
+    pub workflows: Vec<WorkflowRow>,
+}
+
+/// How a command ends.
+#[derive(Debug, Clone)]
+pub struct Ending<'a> {
+    /// The journal's number.
+    pub seq: i64,
+    /// The last event, if the end comes with one.
+    pub event: Option<Event>,
+    /// What the hub is told.
+    pub result: &'a CommandResult,
+    /// What the id map gains; empty unless it succeeded.
+    pub changes: MapChanges,
+}

@@ -1,0 +1,378 @@
+//! The journal in SQLite; the only file of the agent that names rusqlite.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use genesis_shared::id::BundleId;
+use genesis_shared::report::{CommandResult, OutboxRecord, Record};
+use genesis_shared::timestamp::Timestamp;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Ending, JournalError, NewCommand, OpenCommand, record};
+use crate::core::admit::Seen;
+use crate::core::plan::{Known, Plan};
+use crate::core::saga::Event;
+
+/// The newest version of `schema.sql`.
+const SCHEMA_VERSION: i64 = 1;
+
+/// An open journal. One agent, one task, one connection: a second process on the same file is refused by a lock.
+pub struct Journal {
+    connection: RefCell<Connection>,
+    path: String,
+}
+
+type Result<T> = std::result::Result<T, JournalError>;
+
+impl Journal {
+    /// Opens the journal, creates it where there is none, and checks it.
+    ///
+    /// # Errors
+    /// Not usable, damaged, written by a newer agent, or in use by another process.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let failed = |source| classify(&name, source);
+        let connection = Connection::open(path).map_err(failed)?;
+        // EXCLUSIVE also keeps the WAL index in this process's memory: no -shm file to lose.
+        let pragmas = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+                       PRAGMA foreign_keys = ON; PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;";
+        // Only a second agent would hold the lock, and waiting for it to go away is systemd's business.
+        connection.busy_timeout(std::time::Duration::ZERO).map_err(failed)?;
+        connection.execute_batch(pragmas).map_err(failed)?;
+        let journal = Self { connection: RefCell::new(connection), path: name };
+        journal.migrate()?;
+        Ok(journal)
+    }
+
+    fn migrate(&self) -> Result<()> {
+        let found: i64 = self.read(|c| c.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+        match found {
+            0 => self.write(|tx| {
+                tx.execute_batch(include_str!("schema.sql"))?;
+                tx.pragma_update(None, "user_version", SCHEMA_VERSION)
+            }),
+            SCHEMA_VERSION => Ok(()),
+            _ => Err(JournalError::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION }),
+        }
+    }
+
+    /// Accepts a bundle, notes the time floor, and writes the acknowledgement into the outbox (D2).
+    ///
+    /// # Errors
+    /// Nothing was accepted.
+    pub fn accept(&self, new: &NewCommand<'_>, now: Timestamp) -> Result<i64> {
+        let accepted = self.encode(&Record::Accepted { job_id: new.job_id })?;
+        let floor = self.time_floor()?.max(new.signed_at);
+        self.write(|tx| {
+            tx.execute(
+                "INSERT INTO command (bundle_id, job_id, digest, bundle, not_after, accepted_at) VALUES (?, ?, ?, ?, ?, ?)",
+                params![
+                    new.bundle_id.to_string(),
+                    new.job_id.to_string(),
+                    new.digest.to_string(),
+                    new.bundle,
+                    new.not_after.millis(),
+                    now.millis()
+                ],
+            )?;
+            let seq = tx.last_insert_rowid();
+            set_meta(tx, "time_floor", floor.millis().to_string().as_bytes())?;
+            push(tx, now, &accepted)?;
+            Ok(seq)
+        })
+    }
+
+    /// Writes a record into the outbox: a refusal, an event, an acknowledgement once more.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn report(&self, record: &Record, now: Timestamp) -> Result<()> {
+        let record = self.encode(record)?;
+        self.write(|tx| push(tx, now, &record))
+    }
+
+    /// What is known of a bundle of this id.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn seen(&self, bundle: BundleId) -> Result<Option<Seen>> {
+        let sql = "SELECT digest, job_id FROM command WHERE bundle_id = ?";
+        let row: Option<(String, String)> =
+            self.read(|c| c.query_row(sql, [bundle.to_string()], |row| Ok((row.get(0)?, row.get(1)?))).optional())?;
+        row.map(|(digest, job_id)| {
+            Ok(Seen {
+                digest: self.parse("command", bundle.to_string(), &digest)?,
+                job_id: self.parse("command", bundle.to_string(), &job_id)?,
+            })
+        })
+        .transpose()
+    }
+
+    /// The result of a bundle that has ended.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn outcome(&self, bundle: BundleId) -> Result<Option<CommandResult>> {
+        let sql = "SELECT outcome FROM command WHERE bundle_id = ? AND outcome IS NOT NULL";
+        let row: Option<Vec<u8>> =
+            self.read(|c| c.query_row(sql, [bundle.to_string()], |row| row.get(0)).optional())?;
+        row.map(|bytes| self.decode("command", &bundle, &bytes)).transpose()
+    }
+
+    /// The exact bytes of an accepted bundle, however long ago.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn bundle(&self, seq: i64) -> Result<Option<Vec<u8>>> {
+        self.read(|c| c.query_row("SELECT bundle FROM command WHERE seq = ?", [seq], |row| row.get(0)).optional())
+    }
+
+    /// The oldest bundle without an outcome.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] if its rows cannot be read: quarantine it with [`Journal::finish`] and go on.
+    pub fn next_open(&self) -> Result<Option<OpenCommand>> {
+        let sql = "SELECT seq, job_id, bundle_id, bundle, not_after, plan FROM command WHERE outcome IS NULL ORDER BY seq LIMIT 1";
+        type Row = (i64, String, String, Vec<u8>, i64, Option<Vec<u8>>);
+        let row: Option<Row> = self.read(|c| {
+            c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))).optional()
+        })?;
+        let Some((seq, job_id, bundle_id, bundle, not_after, plan)) = row else { return Ok(None) };
+        let plan: Option<Plan> = plan.map(|bytes| self.decode("command", &seq, &bytes)).transpose()?;
+        Ok(Some(OpenCommand {
+            seq,
+            job_id: self.parse("command", seq.to_string(), &job_id)?,
+            bundle_id: self.parse("command", seq.to_string(), &bundle_id)?,
+            bundle,
+            not_after: Timestamp::from_millis(not_after),
+            plan,
+            events: self.events(seq)?,
+        }))
+    }
+
+    /// Number and job of the oldest bundle without an outcome, without reading more of it.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn next_open_header(&self) -> Result<Option<(i64, String, String)>> {
+        let sql = "SELECT seq, job_id, bundle_id FROM command WHERE outcome IS NULL ORDER BY seq LIMIT 1";
+        self.read(|c| c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional())
+    }
+
+    fn events(&self, seq: i64) -> Result<Vec<(Timestamp, Event)>> {
+        let rows: Vec<(i64, i64, Vec<u8>)> = self.read(|c| {
+            let mut statement = c.prepare_cached("SELECT n, at, record FROM event WHERE command = ? ORDER BY n")?;
+            let rows = statement.query_map([seq], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
+            rows.collect()
+        })?;
+        let decode = |(n, at, record): (i64, i64, Vec<u8>)| {
+            Ok((Timestamp::from_millis(at), self.decode("event", &format!("{seq}/{n}"), &record)?))
+        };
+        rows.into_iter().map(decode).collect()
+    }
+
+    /// Keeps the plan before its first step runs.
+    ///
+    /// # Errors
+    /// The plan was not kept.
+    pub fn planned(&self, seq: i64, plan: &Plan) -> Result<()> {
+        let plan = self.encode(plan)?;
+        self.write(|tx| tx.execute("UPDATE command SET plan = ? WHERE seq = ?", params![plan, seq]).map(drop))
+    }
+
+    /// Keeps one event.
+    ///
+    /// # Errors
+    /// The event was not kept; nothing that it announces may be done.
+    pub fn append(&self, seq: i64, event: &Event, now: Timestamp) -> Result<()> {
+        let record = self.encode(event)?;
+        self.write(|tx| append(tx, seq, now, &record))
+    }
+
+    /// Ends a command: last event, outcome, id map and outbox record at once (D3).
+    ///
+    /// # Errors
+    /// Nothing of it was kept.
+    pub fn finish(&self, ending: &Ending<'_>, now: Timestamp) -> Result<()> {
+        let event = ending.event.as_ref().map(|event| self.encode(event)).transpose()?;
+        let outcome = self.encode(ending.result)?;
+        let report = self.encode(&Record::Result(ending.result.clone()))?;
+        let encode_rows = || -> Result<_> {
+            let credentials = ending.changes.credentials.iter().map(|row| Ok((row.name.to_string(), self.encode(row)?)));
+            let workflows = ending.changes.workflows.iter().map(|row| Ok((row.key.to_string(), self.encode(row)?)));
+            Ok((credentials.collect::<Result<Vec<_>>>()?, workflows.collect::<Result<Vec<_>>>()?))
+        };
+        let (credentials, workflows) = encode_rows()?;
+        self.write(|tx| {
+            if let Some(event) = &event {
+                append(tx, ending.seq, now, event)?;
+            }
+            for (name, record) in &credentials {
+                tx.execute("INSERT OR REPLACE INTO credential (name, record) VALUES (?, ?)", params![name, record])?;
+            }
+            for (key, record) in &workflows {
+                tx.execute("INSERT OR REPLACE INTO workflow (key, record) VALUES (?, ?)", params![key, record])?;
+            }
+            tx.execute("UPDATE command SET outcome = ? WHERE seq = ?", params![outcome, ending.seq])?;
+            push(tx, now, &report)
+        })
+    }
+
+    /// The id map.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or a row of the map is damaged.
+    pub fn known(&self) -> Result<Known> {
+        let rows = |sql: &'static str| -> Result<Vec<(String, Vec<u8>)>> {
+            self.read(|c| {
+                let mut statement = c.prepare_cached(sql)?;
+                let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+                rows.collect()
+            })
+        };
+        let mut known = Known::default();
+        for (name, record) in rows("SELECT name, record FROM credential")? {
+            let row: crate::core::step::CredentialRow = self.decode("credential", &name, &record)?;
+            known.credentials.insert(row.name.clone(), row);
+        }
+        for (key, record) in rows("SELECT key, record FROM workflow")? {
+            let row: crate::core::step::WorkflowRow = self.decode("workflow", &key, &record)?;
+            known.workflows.insert(row.key.clone(), row);
+        }
+        Ok(known)
+    }
+
+    /// The oldest outbox records, at most `limit`.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or a row is damaged.
+    pub fn outbox(&self, limit: usize) -> Result<Vec<OutboxRecord>> {
+        let rows: Vec<(i64, i64, Vec<u8>)> = self.read(|c| {
+            let mut statement = c.prepare_cached("SELECT seq, at, record FROM outbox ORDER BY seq LIMIT ?")?;
+            let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |r| {
+                Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+            })?;
+            rows.collect()
+        })?;
+        let decode = |(seq, at, record): (i64, i64, Vec<u8>)| {
+            Ok(OutboxRecord {
+                seq: seq.unsigned_abs(),
+                at: Timestamp::from_millis(at),
+                record: self.decode("outbox", &seq, &record)?,
+            })
+        };
+        rows.into_iter().map(decode).collect()
+    }
+
+    /// Forgets the records that the hub has stored.
+    ///
+    /// # Errors
+    /// They are still there and will be delivered again, which does no harm.
+    pub fn delivered(&self, up_to: u64) -> Result<()> {
+        let up_to = i64::try_from(up_to).unwrap_or(i64::MAX);
+        self.write(|tx| tx.execute("DELETE FROM outbox WHERE seq <= ?", [up_to]).map(drop))
+    }
+
+    /// The highest outbox number ever used, and how many records wait.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn outbox_state(&self) -> Result<(u64, u64)> {
+        let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), (SELECT count(*) FROM outbox)";
+        let (high, depth): (i64, i64) = self.read(|c| c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))))?;
+        Ok((high.unsigned_abs(), depth.unsigned_abs()))
+    }
+
+    /// The latest signed time seen.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn time_floor(&self) -> Result<Timestamp> {
+        let floor = self.meta("time_floor")?.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
+        Ok(Timestamp::from_millis(floor.unwrap_or(0)))
+    }
+
+    /// A single value.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        self.read(|c| c.query_row("SELECT value FROM meta WHERE key = ?", [key], |row| row.get(0)).optional())
+    }
+
+    /// Keeps a single value.
+    ///
+    /// # Errors
+    /// The old value is still there.
+    pub fn set_meta(&self, key: &str, value: &[u8]) -> Result<()> {
+        self.write(|tx| set_meta(tx, key, value))
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        query(&self.connection.borrow()).map_err(|source| classify(&self.path, source))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.connection.borrow_mut();
+        let run = || {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        };
+        run().map_err(|source| classify(&self.path, source))
+    }
+
+    fn encode<T: Serialize>(&self, value: &T) -> Result<Vec<u8>> {
+        record::encode(value).map_err(|source| JournalError::Damaged { table: "new", row: "-".into(), source })
+    }
+
+    fn decode<T: DeserializeOwned>(&self, table: &'static str, row: &impl ToString, bytes: &[u8]) -> Result<T> {
+        record::decode(bytes).map_err(|source| JournalError::Damaged { table, row: row.to_string(), source })
+    }
+
+    fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(
+        &self,
+        table: &'static str,
+        row: String,
+        text: &str,
+    ) -> Result<T> {
+        text.parse().map_err(|e: T::Err| JournalError::Damaged {
+            table,
+            row,
+            source: serde::de::Error::custom(e.to_string()),
+        })
+    }
+}
+
+fn append(tx: &Transaction<'_>, seq: i64, now: Timestamp, record: &[u8]) -> rusqlite::Result<()> {
+    tx.execute(
+        "INSERT INTO event (command, n, at, record)
+         VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM event WHERE command = ?1), ?2, ?3)",
+        params![seq, now.millis(), record],
+    )
+    .map(drop)
+}
+
+fn push(tx: &Transaction<'_>, now: Timestamp, record: &[u8]) -> rusqlite::Result<()> {
+    tx.execute("INSERT INTO outbox (at, record) VALUES (?, ?)", params![now.millis(), record]).map(drop)
+}
+
+fn set_meta(tx: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
+    tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(drop)
+}
+
+fn classify(path: &str, source: rusqlite::Error) -> JournalError {
+    let (path, code) = (path.to_owned(), source.sqlite_error_code());
+    let source = Box::new(source);
+    match code {
+        Some(ErrorCode::DiskFull) => JournalError::Full { path, source },
+        _ => JournalError::Store { path, source },
+    }
+}
+
+#[cfg(test)]
+#[path = "sqlite_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! The machine's numbers, from sysinfo.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use genesis_shared::wire::Preflight;
+use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
+
+use crate::ports::{Host, HostSample};
+
+const MIB: u64 = 1024 * 1024;
+
+/// This machine.
+pub struct RealHost {
+    system: RefCell<System>,
+    data_dir: PathBuf,
+}
+
+impl RealHost {
+    /// Watches the disk that holds `data_dir`.
+    pub fn new(data_dir: &Path) -> Self {
+        let mut system = System::new();
+        // Processor use is the difference between two looks; this is the first.
+        system.refresh_cpu_usage();
+        Self { system: RefCell::new(system), data_dir: data_dir.to_owned() }
+    }
+
+    /// Bytes in all and free of the disk that holds the data folder.
+    fn disk(&self) -> (u64, u64) {
+        let path = self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone());
+        let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
+        let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
+        let nearest = holding.max_by_key(|disk| disk.mount_point().components().count());
+        nearest.map_or((0, 0), |disk| (disk.total_space(), disk.available_space()))
+    }
+}
+
+impl Host for RealHost {
+    fn sample(&self) -> HostSample {
+        let mut system = self.system.borrow_mut();
+        system.refresh_cpu_usage();
+        system.refresh_memory_specifics(MemoryRefreshKind::everything());
+        let (total, free) = self.disk();
+        HostSample {
+            cpu_usage_percent: system.global_cpu_usage(),
+            memory_usage_mb: system.used_memory() / MIB,
+            memory_total_mb: system.total_memory() / MIB,
+            disk_usage_percent: used_percent(total, free),
+            swap_used_mb: system.used_swap() / MIB,
+            uptime_seconds: System::uptime(),
+        }
+    }
+
+    fn preflight(&self) -> Preflight {
+        let mut system = self.system.borrow_mut();
+        system.refresh_memory_specifics(MemoryRefreshKind::everything());
+        Preflight {
+            swap_total_mb: system.total_swap() / MIB,
+            memory_total_mb: system.total_memory() / MIB,
+            disk_free_mb: self.disk().1 / MIB,
+            cpus: u32::try_from(system.cpus().len()).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn boot_epoch(&self) -> String {
+        // The kernel's own id of this boot; where there is none, the moment of the start serves.
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_or_else(|_| format!("boot-{}", System::boot_time()), |id| id.trim().to_owned())
+    }
+}
+
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a percentage needs few digits")]
+fn used_percent(total: u64, free: u64) -> f32 {
+    if total == 0 { 0.0 } else { ((total - free.min(total)) as f64 * 100.0 / total as f64) as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_a_machine_with_memory_a_disk_and_a_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = RealHost::new(dir.path());
+        let sample = host.sample();
+        assert!(sample.memory_total_mb > 0 && sample.memory_usage_mb <= sample.memory_total_mb, "{sample:?}");
+        assert!((0.0..=100.0).contains(&sample.disk_usage_percent), "{sample:?}");
+        assert!(host.preflight().disk_free_mb > 0);
+        assert_eq!(host.boot_epoch(), host.boot_epoch());
+    }
+}

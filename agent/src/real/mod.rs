@@ -1,0 +1,90 @@
+//! The ports for real: one file or folder per outside system.
+
+pub mod clock;
+pub mod files;
+pub mod host;
+pub mod hub;
+pub mod n8n;
+
+use std::rc::Rc;
+
+use crate::config::Settings;
+use crate::ports::World;
+
+/// A droplet.
+pub struct RealWorld {
+    workflows: n8n::N8n<n8n::HttpTransport, files::RealFiles, clock::RealEntropy>,
+    host: host::RealHost,
+    files: Rc<files::RealFiles>,
+    hub: hub::RealHub,
+    clock: clock::RealClock,
+    entropy: clock::RealEntropy,
+}
+
+/// Why the ports cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The data folder cannot be made or used.
+    #[error("cannot use the data folder")]
+    Files(#[from] crate::ports::FileError),
+    /// The HTTP client cannot be made; usually the hub's CA file.
+    #[error("cannot set up the connection to the hub")]
+    Hub(#[from] hub::HubSetupError),
+    /// The HTTP client for n8n cannot be made.
+    #[error("cannot set up the connection to n8n")]
+    N8n(#[source] reqwest::Error),
+}
+
+/// Makes ring the process' one crypto provider. Calling it again does nothing.
+pub fn install_crypto() {
+    // An error only says that a provider is installed already, and there is no other one in this binary.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+impl RealWorld {
+    /// Sets the ports up; nothing is connected yet.
+    ///
+    /// # Errors
+    /// Every [`SetupError`].
+    pub fn new(settings: &Settings) -> Result<Self, SetupError> {
+        install_crypto();
+        let files = Rc::new(files::RealFiles::new(&settings.data_dir)?);
+        let transport = n8n::HttpTransport::new(&settings.n8n.url).map_err(SetupError::N8n)?;
+        Ok(Self {
+            workflows: n8n::N8n::new(transport, Rc::clone(&files), clock::RealEntropy, settings.n8n.clone()),
+            host: host::RealHost::new(&settings.data_dir),
+            files,
+            hub: hub::RealHub::new(&settings.hub_url, settings.hub_ca_file.as_deref())?,
+            clock: clock::RealClock::default(),
+            entropy: clock::RealEntropy,
+        })
+    }
+}
+
+impl World for RealWorld {
+    type Workflows = n8n::N8n<n8n::HttpTransport, files::RealFiles, clock::RealEntropy>;
+    type Host = host::RealHost;
+    type Files = files::RealFiles;
+    type Hub = hub::RealHub;
+    type Clock = clock::RealClock;
+    type Entropy = clock::RealEntropy;
+
+    fn workflows(&self) -> &Self::Workflows {
+        &self.workflows
+    }
+    fn host(&self) -> &Self::Host {
+        &self.host
+    }
+    fn files(&self) -> &Self::Files {
+        &self.files
+    }
+    fn hub(&self) -> &Self::Hub {
+        &self.hub
+    }
+    fn clock(&self) -> &Self::Clock {
+        &self.clock
+    }
+    fn entropy(&self) -> &Self::Entropy {
+        &self.entropy
+    }
+}

@@ -1,0 +1,3 @@
+//! A pretend droplet: the ports over plain memory, with faults on demand.
+
+pub mod n8n;

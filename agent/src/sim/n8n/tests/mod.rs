@@ -1,0 +1,1 @@
+//! The tables of the real n8n, row by row.
