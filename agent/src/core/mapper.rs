@@ -403,12 +403,12 @@ pub fn webhook_urls(workflow: &Value, base: &str) -> Vec<String> {
     let url = |node: &Value| {
         let id = node.get("webhookId").and_then(Value::as_str);
         let path = node.get("parameters").and_then(|p| p.get("path")).and_then(Value::as_str).map(|p| p.trim_matches('/'));
-        let path = match (path, id) {
+        // Without a webhook id n8n makes up an address from its own ids.
+        let path = match (path, id?) {
             (Some(path), _) if path.starts_with('=') => return None,
-            (Some(path), Some(id)) if path.contains(':') => format!("{id}/{path}"),
-            (Some(path), _) if !path.is_empty() && !path.contains(':') => path.to_owned(),
-            (_, Some(id)) => id.to_owned(),
-            (_, None) => return None,
+            (Some(path), id) if path.contains(':') => format!("{id}/{path}"),
+            (Some(path), _) if !path.is_empty() => path.to_owned(),
+            (_, id) => id.to_owned(),
         };
         Some(format!("{}/{path}", base.trim_end_matches('/')))
     };
@@ -416,18 +416,35 @@ pub fn webhook_urls(workflow: &Value, base: &str) -> Vec<String> {
 }
 
 /// Whether n8n holds what `wanted` says: the same name, nodes and connections, and at least the same settings (n8n
-/// adds some of its own). Numbers count by value, as n8n's own JavaScript reads them.
+/// adds some of its own, and an id to a node without one). Numbers count by value, as n8n's own JavaScript reads them.
 pub fn holds(actual: &Value, wanted: &Value) -> bool {
     let same = |key: &str| match (actual.get(key), wanted.get(key)) {
         (Some(actual), Some(wanted)) => same_value(actual, wanted),
         (actual, wanted) => actual.is_none() && wanted.is_none(),
     };
+    let same_nodes = || match (actual["nodes"].as_array(), wanted["nodes"].as_array()) {
+        (Some(actual), Some(wanted)) => {
+            actual.len() == wanted.len() && actual.iter().zip(wanted).all(|(a, w)| same_node(a, w))
+        }
+        _ => false,
+    };
     let settings = wanted.get("settings").and_then(Value::as_object).into_iter().flatten();
     let mut settings = settings.map(|(key, value)| (actual.get("settings").and_then(|s| s.get(key)), value));
     same("name")
-        && same("nodes")
+        && same_nodes()
         && same("connections")
         && settings.all(|(actual, wanted)| actual.is_some_and(|actual| same_value(actual, wanted)))
+}
+
+fn same_node(actual: &Value, wanted: &Value) -> bool {
+    match (wanted.get("id"), actual.as_object()) {
+        (None, Some(object)) if object.contains_key("id") => {
+            let mut without = object.clone();
+            without.shift_remove("id");
+            same_value(&Value::Object(without), wanted)
+        }
+        _ => same_value(actual, wanted),
+    }
 }
 
 /// Equality of JSON values with numbers compared by value and objects without regard to order.

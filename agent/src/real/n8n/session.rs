@@ -16,6 +16,8 @@ use crate::ports::{EffectError, Entropy, ErrorKind, Files};
 /// Secret files.
 const PASSWORD_FILE: &str = "n8n-owner-password";
 const KEY_FILE: &str = "n8n-api-key";
+/// Kept over restarts, because n8n allows few logins per minute, and a crash loop must not lock the agent out.
+const COOKIE_FILE: &str = "n8n-session";
 
 /// Label of the agent's key in n8n.
 const KEY_LABEL: &str = "genesis-agent";
@@ -55,8 +57,7 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
             Ok(answer) if !is_public_form(&request, &answer) => Ok(answer),
             Err(error) if error.code != "n8n_unauthorised" => Err(error),
             Ok(_) | Err(_) => {
-                self.session.cookie.replace(None);
-                let cookie = self.cookie().await?;
+                let cookie = self.new_cookie().await?;
                 self.call(request, Some(("Cookie", cookie))).await
             }
         }
@@ -106,10 +107,20 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
         if let Some(cookie) = self.session.cookie.borrow().clone() {
             return Ok(cookie);
         }
+        if let Some(cookie) = self.read(COOKIE_FILE)? {
+            self.session.cookie.replace(Some(cookie.clone()));
+            return Ok(cookie);
+        }
+        self.new_cookie().await
+    }
+
+    async fn new_cookie(&self) -> Result<Secret<String>, EffectError> {
+        self.session.cookie.replace(None);
         let entered = self.enter().await;
         let locked = |error: &EffectError| error.kind == ErrorKind::Permanent;
         self.session.locked.set(entered.as_ref().err().is_some_and(locked));
         let cookie = entered?;
+        self.write(COOKIE_FILE, &cookie)?;
         self.session.cookie.replace(Some(cookie.clone()));
         Ok(cookie)
     }

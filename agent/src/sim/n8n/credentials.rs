@@ -43,8 +43,8 @@ fn text(body: &Value, name: &str) -> Option<String> {
 }
 
 fn check_data(kind: &str, data: &Value) -> Result<(), Answer> {
-    let schema = credential_schema::schema(kind)
-        .ok_or_else(|| Answer::message(400, "req.body.type is not a known type"))?;
+    let schema =
+        credential_schema::schema(kind).ok_or_else(|| Answer::message(400, "req.body.type is not a known type"))?;
     credential_schema::check(schema, data).map_err(|complaint| Answer::message(400, complaint))
 }
 
@@ -114,11 +114,8 @@ pub fn update(n8n: &mut N8n, call: &Call) -> Outcome {
         return Err(Answer::message(400, message));
     }
     if let Some(sent) = sent {
-        let mut data = if body.get("isPartialData") == Some(&Value::Bool(true)) {
-            credential.data.clone()
-        } else {
-            Map::new()
-        };
+        let mut data =
+            if body.get("isPartialData") == Some(&Value::Bool(true)) { credential.data.clone() } else { Map::new() };
         data.extend(sent.clone());
         check_data(&kind, &Value::Object(data.clone()))?;
         credential.data = data;

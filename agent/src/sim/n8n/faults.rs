@@ -65,7 +65,8 @@ impl Fault {
         let small = |name: &str| number(name).and_then(|number| u32::try_from(number).ok());
         let kind = match word("kind").ok_or("kind is missing")? {
             "answer" => {
-                let status = number("status").and_then(|status| u16::try_from(status).ok()).ok_or("status is missing")?;
+                let status =
+                    number("status").and_then(|status| u16::try_from(status).ok()).ok_or("status is missing")?;
                 Kind::Answer(match value.get("body") {
                     Some(Value::String(text)) => Answer::html(status, text),
                     Some(body) => Answer::json(status, body),

@@ -139,14 +139,26 @@ fn respond(answer: Answer, half: bool) -> Result<hyper::Response<Reply>, Closed>
     let length = answer.body.len();
     let keep = if half { length / 2 } else { length };
     let body = Bytes::from(answer.body).slice(..keep);
-    response.body(Reply { body: Some(body), length, broken: half }).map_err(|_| Closed)
+    let end = if half { End::Flush } else { End::Whole };
+    response.body(Reply { body: Some(body), length, end }).map_err(|_| Closed)
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// As promised.
+    Whole,
+    /// Broken, once what is there has been sent.
+    Flush,
+    /// Broken.
+    Broken,
 }
 
 /// A body that may break off before the length it promised.
 struct Reply {
     body: Option<Bytes>,
     length: usize,
-    broken: bool,
+    end: End,
 }
 
 impl Body for Reply {
@@ -154,21 +166,23 @@ impl Body for Reply {
     type Error = Closed;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Closed>>> {
-        match (self.body.take(), self.broken) {
-            (Some(body), _) => Poll::Ready(Some(Ok(Frame::data(body)))),
-            (None, false) => Poll::Ready(None),
-            (None, true) => {
-                // First let what is there be sent, then break.
-                self.broken = false;
-                self.body = None;
+        if let Some(body) = self.body.take() {
+            return Poll::Ready(Some(Ok(Frame::data(body))));
+        }
+        match self.end {
+            End::Whole => Poll::Ready(None),
+            End::Flush => {
+                // Hyper flushes when a body has nothing for it.
+                self.end = End::Broken;
                 context.waker().wake_by_ref();
-                Poll::Ready(Some(Err(Closed)))
+                Poll::Pending
             }
+            End::Broken => Poll::Ready(Some(Err(Closed))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Bytes::is_empty) && !self.broken
+        self.length == 0
     }
 
     fn size_hint(&self) -> SizeHint {

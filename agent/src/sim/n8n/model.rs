@@ -246,7 +246,9 @@ impl N8n {
         let first = request.path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match first {
             "healthz" => match (request.method.as_str(), request.path.as_str()) {
-                ("GET" | "HEAD", "/healthz" | "/healthz/readiness") => Answer::ok(&serde_json::json!({ "status": "ok" })),
+                ("GET" | "HEAD", "/healthz" | "/healthz/readiness") => {
+                    Answer::ok(&serde_json::json!({ "status": "ok" }))
+                }
                 _ => Answer::cannot(&request.method, &request.path),
             },
             "rest" => rest::handle(self, request).unwrap_or_else(|refusal| refusal),

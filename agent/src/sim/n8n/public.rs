@@ -72,10 +72,7 @@ const ROUTES: &[Route] = &[
     with_query("workflows/{}", &["excludePinnedData"], workflows::get),
     with_body("PUT", "workflows/{}", "workflow", workflows::update),
     route("DELETE", "workflows/{}", workflows::delete),
-    Route {
-        body_optional: true,
-        ..with_body("POST", "workflows/{}/activate", "activate", publish::activate_call)
-    },
+    Route { body_optional: true, ..with_body("POST", "workflows/{}/activate", "activate", publish::activate_call) },
     route("POST", "workflows/{}/deactivate", publish::deactivate),
     route("GET", "workflows/{}/tags", tags::of_workflow),
     with_body("PUT", "workflows/{}/tags", "tagIds", tags::set_of_workflow),
@@ -129,9 +126,7 @@ pub fn handle(n8n: &mut N8n, request: &Request) -> Outcome {
 }
 
 fn find(n8n: &N8n, method: &str, segments: &[&str]) -> Result<(&'static Route, Vec<String>), Answer> {
-    let offered = |route: &&Route| {
-        route.path != "credentials" || route.method != "GET" || n8n.config.credentials_list
-    };
+    let offered = |route: &&Route| route.path != "credentials" || route.method != "GET" || n8n.config.credentials_list;
     let path = ROUTES.iter().find_map(|route| matches(route.path, segments).then_some(route.path));
     let Some(path) = path else { return Err(Answer::message(404, "not found")) };
     let route = ROUTES.iter().filter(offered).find(|route| route.path == path && route.method == method);
@@ -151,10 +146,7 @@ fn check_key(n8n: &N8n, request: &Request) -> Result<(), Answer> {
         return Err(Answer::message(401, "'X-N8N-API-KEY' header required"));
     };
     let now = n8n.seed.now_ms() / 1000;
-    let valid = n8n
-        .api_keys
-        .iter()
-        .any(|key| key.raw == sent && key.expires_at.is_none_or(|until| until > now));
+    let valid = n8n.api_keys.iter().any(|key| key.raw == sent && key.expires_at.is_none_or(|until| until > now));
     if valid { Ok(()) } else { Err(Answer::message(401, "unauthorized")) }
 }
 
@@ -204,11 +196,12 @@ impl Page {
     /// 400 for a cursor that n8n did not make.
     pub fn of(call: &Call) -> Result<Self, Answer> {
         let limit = call.query("limit").and_then(|limit| limit.parse().ok()).filter(|&limit| limit > 0);
-        let mut page = Self { limit: limit.unwrap_or(PAGE_ITEMS_DEFAULT).min(PAGE_ITEMS_MAX), offset: 0, last_id: None };
+        let mut page =
+            Self { limit: limit.unwrap_or(PAGE_ITEMS_DEFAULT).min(PAGE_ITEMS_MAX), offset: 0, last_id: None };
         if let Some(cursor) = call.query("cursor") {
             let bytes = data_encoding::BASE64.decode(cursor.as_bytes()).unwrap_or_default();
-            let cursor: Value = serde_json::from_slice(&bytes)
-                .map_err(|_| Answer::message(400, "An invalid cursor was provided"))?;
+            let cursor: Value =
+                serde_json::from_slice(&bytes).map_err(|_| Answer::message(400, "An invalid cursor was provided"))?;
             let number = |name: &str| cursor.get(name).and_then(Value::as_u64);
             page.limit = number("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(page.limit);
             page.offset = number("offset").and_then(|offset| usize::try_from(offset).ok()).unwrap_or(0);

@@ -66,12 +66,8 @@ fn webhooks_of_node(workflow_id: &str, node: &Value) -> Vec<Webhook> {
         Some(Value::Array(methods)) => methods.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
         _ => vec!["GET".to_owned()],
     };
-    let hook = |method| Webhook {
-        method,
-        path: path.clone(),
-        workflow_id: workflow_id.to_owned(),
-        node: name.to_owned(),
-    };
+    let hook =
+        |method| Webhook { method, path: path.clone(), workflow_id: workflow_id.to_owned(), node: name.to_owned() };
     methods.into_iter().map(hook).collect()
 }
 
@@ -142,9 +138,8 @@ fn check_cron(nodes: &Value) -> Result<(), String> {
         text(interval, "field") == "cronExpression" && !(5..=6).contains(&words)
     };
     let schedules = enabled(nodes).filter(|node| text(node, "type") == "n8n-nodes-base.scheduleTrigger");
-    let mut intervals = schedules
-        .filter_map(|node| node.get("parameters")?.get("rule")?.get("interval")?.as_array())
-        .flatten();
+    let mut intervals =
+        schedules.filter_map(|node| node.get("parameters")?.get("rule")?.get("interval")?.as_array()).flatten();
     if intervals.any(bad) {
         return Err("There was a problem activating the workflow: \"Invalid cron expression\"".to_owned());
     }

@@ -107,11 +107,8 @@ fn required(body: &Value, name: &str, wanted: &str) -> Result<String, Answer> {
         Some(Value::Array(_)) => "array",
         Some(Value::Object(_)) => "object",
     };
-    let message = if received == "undefined" {
-        "Required".to_owned()
-    } else {
-        format!("Expected {wanted}, received {received}")
-    };
+    let message =
+        if received == "undefined" { "Required".to_owned() } else { format!("Expected {wanted}, received {received}") };
     Err(Answer::json(
         400,
         &json!({
@@ -229,7 +226,11 @@ fn create_api_key(n8n: &mut N8n, body: &Value) -> Outcome {
     let expires_at = match body.get("expiresAt") {
         Some(Value::Null) => None,
         Some(Value::Number(number)) => Some(number.as_u64().unwrap_or(0)),
-        _ => return Err(required(body, "expiresAt", "number").err().unwrap_or_else(|| Answer::message(400, "expiresAt"))),
+        _ => {
+            return Err(required(body, "expiresAt", "number")
+                .err()
+                .unwrap_or_else(|| Answer::message(400, "expiresAt")));
+        }
     };
     let now = n8n.seed.now_ms();
     if expires_at.is_some_and(|seconds| seconds <= now / 1000) {
@@ -240,7 +241,8 @@ fn create_api_key(n8n: &mut N8n, body: &Value) -> Outcome {
         return Err(Answer::coded(500, 0, "There is already an entry with this name"));
     }
     let subject = n8n.owner.as_ref().map(|owner| owner.id.clone()).unwrap_or_default();
-    let key = ApiKey { id: n8n.seed.id(), label, raw: n8n.seed.jwt(&subject, "public-api"), expires_at, created_at: now };
+    let key =
+        ApiKey { id: n8n.seed.id(), label, raw: n8n.seed.jwt(&subject, "public-api"), expires_at, created_at: now };
     let answer = Answer::ok(&json!({ "data": api_key(n8n, &key, true) }));
     n8n.api_keys.push(key);
     Ok(answer)

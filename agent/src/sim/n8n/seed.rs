@@ -44,7 +44,9 @@ impl Seed {
 
     fn letters(&mut self, count: usize) -> String {
         const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-        (0..count).filter_map(|_| ALPHABET.get(usize::try_from(self.next() % 62).ok()?).copied().map(char::from)).collect()
+        (0..count)
+            .filter_map(|_| ALPHABET.get(usize::try_from(self.next() % 62).ok()?).copied().map(char::from))
+            .collect()
     }
 
     /// A uuid of version 4.

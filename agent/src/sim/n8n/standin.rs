@@ -151,9 +151,10 @@ impl Standin {
         let webhooks = n8n.webhooks.iter().map(|hook| {
             json!({ "method": hook.method, "path": hook.path, "workflowId": hook.workflow_id, "node": hook.node })
         });
-        let executions = n8n.executions.iter().map(|run| {
-            json!({ "id": run.id, "workflowId": run.workflow_id, "status": run.status, "mode": run.mode })
-        });
+        let executions = n8n
+            .executions
+            .iter()
+            .map(|run| json!({ "id": run.id, "workflowId": run.workflow_id, "status": run.status, "mode": run.mode }));
         let requests =
             self.log.iter().map(|((method, path), count)| json!({ "method": method, "path": path, "count": count }));
         json!({

@@ -46,7 +46,8 @@ fn fits(registered: &str, path: &str) -> bool {
         return registered == path;
     }
     let (wanted, sent): (Vec<_>, Vec<_>) = (registered.split('/').collect(), path.split('/').collect());
-    wanted.len() == sent.len() && wanted.iter().zip(&sent).all(|(wanted, sent)| wanted.starts_with(':') || wanted == sent)
+    wanted.len() == sent.len()
+        && wanted.iter().zip(&sent).all(|(wanted, sent)| wanted.starts_with(':') || wanted == sent)
 }
 
 fn unregistered(method: &str, path: &str, there: &[Webhook]) -> Answer {

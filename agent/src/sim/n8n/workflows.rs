@@ -99,8 +99,19 @@ pub fn create(n8n: &mut N8n, call: &Call) -> Outcome {
         shown.insert(name.to_owned(), field(&stored, name));
     }
     const REST: [&str; 13] = [
-        "active", "versionId", "id", "description", "staticData", "meta", "pinData", "activeVersionId", "updatedAt",
-        "createdAt", "isArchived", "versionCounter", "triggerCount",
+        "active",
+        "versionId",
+        "id",
+        "description",
+        "staticData",
+        "meta",
+        "pinData",
+        "activeVersionId",
+        "updatedAt",
+        "createdAt",
+        "isArchived",
+        "versionCounter",
+        "triggerCount",
     ];
     for name in REST {
         shown.entry(name).or_insert_with(|| field(&stored, name));
@@ -185,7 +196,7 @@ pub fn list(n8n: &mut N8n, call: &Call) -> Outcome {
         let has = |wanted: &&str| n8n.tags.iter().any(|tag| tag.name == *wanted && workflow.tags.contains(&tag.id));
         active.is_none_or(|active| workflow.active_version_id.is_some() == active)
             && name.as_ref().is_none_or(|part| workflow.name.to_lowercase().contains(part.as_str()))
-            && wanted.iter().all(|wanted| has(wanted))
+            && wanted.iter().all(has)
     };
     Ok(page.cut(n8n.workflows.iter().filter(fits), |workflow| {
         let mut shown = show(workflow);
