@@ -395,6 +395,14 @@ pub struct JobView {
     pub result: Option<CommandResult>,
 }
 
+/// Answer to `GET sidecar/trust-root?after=N`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrustRootChain {
+    /// Signed trust roots newer than asked for, oldest first, each as the exact text that was signed.
+    pub trust_root: Vec<String>,
+}
+
 /// Where the trust root stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -1,0 +1,111 @@
+//! `POST bundles`: operators push signed bundles; each becomes one job per target.
+
+use axum::Json;
+use axum::extract::State;
+use genesis_shared::bundle::Bundle;
+use genesis_shared::chain::Chain;
+use genesis_shared::id::Digest;
+use genesis_shared::jws::JwsError;
+use genesis_shared::limits::BUNDLE_VALIDITY_MS_MAX;
+use genesis_shared::timestamp::Timestamp;
+use genesis_shared::trust::TrustRoot;
+use genesis_shared::wire::{ErrorBody, PushAnswer};
+
+use super::body::Raw;
+use crate::auth::{Operator, Scope};
+use crate::error::ApiError;
+use crate::hub::Hub;
+use crate::store::bundles::Push;
+
+/// Queues a signed bundle for each of its targets. The same bytes again give the same answer.
+#[utoipa::path(post, path = "/api/v1/bundles", tag = "jobs", security(("api_token" = ["submit"])),
+    request_body(content = serde_json::Value, description = "A JWS in JSON serialisation, kept byte for byte"),
+    responses(
+        (status = 200, body = PushAnswer),
+        (status = 409, body = ErrorBody, description = "bundle_id_taken, no_trust_root"),
+        (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody,
+            description = "bundle_signature, bundle_invalid, bundle_expired, bundle_unknown_target")
+    ))]
+pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -> Result<Json<PushAnswer>, ApiError> {
+    operator.require(Scope::Submit)?;
+    let document = json_text(bytes)?;
+    // Before every check: a repeated push must get its answer even when the bundle has expired meanwhile.
+    if let Some(answer) = hub.store.pushed_before(Digest::of(document.as_bytes())).await? {
+        return Ok(Json(answer));
+    }
+    let now = hub.clock.now();
+    let bundle = check(&hub, document.as_bytes(), now).await?;
+    let (id, action) = (bundle.id, bundle.action_label());
+    match hub.store.push(bundle, document, operator.name, now).await? {
+        Push::Queued(answer, workspaces) => {
+            tracing::info!(bundle = %id, action, jobs = answer.job_ids.len(), "bundle queued");
+            workspaces.into_iter().for_each(|workspace| hub.notifier.wake(workspace));
+            Ok(Json(answer))
+        }
+        Push::IdTaken => {
+            let message = format!("another bundle has the id {id}; sign this one again with a new id");
+            Err(ApiError::conflict("bundle_id_taken", message))
+        }
+        Push::UnknownTargets(count, some) => {
+            let names = some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let message = format!("no droplet is registered for {count} of the workspaces, among them {names}");
+            Err(ApiError::refused("bundle_unknown_target", message))
+        }
+        Push::NobodyMatches => {
+            Err(ApiError::refused("bundle_unknown_target", "no registered droplet matches the bundle's targets"))
+        }
+    }
+}
+
+/// The body as text, if it is JSON at all; `400` with the parser's words if not.
+pub(super) fn json_text(bytes: Vec<u8>) -> Result<String, ApiError> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes)
+        .map_err(|e| ApiError::malformed(format!("the body is not acceptable JSON: {e}")))?;
+    String::from_utf8(bytes).map_err(|e| ApiError::malformed(format!("the body is not UTF-8: {e}")))
+}
+
+/// **Early refusal, not trust.** It spares an operator the wait for a refusal by every droplet. No droplet relies on it:
+/// each verifies the received bytes itself, so a stolen hub that skips this gains nothing.
+async fn check(hub: &Hub, bytes: &[u8], now: Timestamp) -> Result<Bundle, ApiError> {
+    let root = hub.store.trust_root().await?.ok_or_else(|| {
+        let message = "the hub has no trust root yet; store one with PUT /api/v1/trust-root";
+        ApiError::conflict("no_trust_root", message)
+    })?;
+    let root = TrustRoot::verify(root.document.as_bytes(), Some(root.digest)).map_err(|error| {
+        tracing::error!(error = %Chain(&error), "the stored trust root does not verify");
+        ApiError::internal()
+    })?;
+    let bundle = Bundle::verify(bytes, root.get()).map_err(|e| unverified(&e))?;
+    let signed_by_issuer = bundle.signers().contains(&bundle.get().issuer);
+    let bundle = bundle.into_inner();
+    let invalid = |message: String| Err(ApiError::refused("bundle_invalid", message));
+    if let Err(error) = bundle.check() {
+        return invalid(Chain(&error).to_string());
+    }
+    if !signed_by_issuer {
+        return invalid(format!("the issuer {} is not among the signers", bundle.issuer));
+    }
+    let validity = bundle.not_after.millis_since(bundle.not_before);
+    if !(0..=BUNDLE_VALIDITY_MS_MAX).contains(&validity) {
+        return invalid(format!("not_after must be within 30 days after not_before, which is {}", bundle.not_before));
+    }
+    if now > bundle.not_after {
+        let message = format!("the bundle was good until {}, the hub has {now}; sign it anew", bundle.not_after);
+        return Err(ApiError::refused("bundle_expired", message));
+    }
+    Ok(bundle)
+}
+
+fn unverified(error: &JwsError) -> ApiError {
+    let message = Chain(error).to_string();
+    match error {
+        JwsError::TooLarge { .. } => ApiError::too_large(message),
+        JwsError::Header(_) | JwsError::UnknownKey(_) | JwsError::BadSignature(_) | JwsError::SameKeyTwice(_) => {
+            ApiError::refused("bundle_signature", message)
+        }
+        JwsError::Malformed(_) | JwsError::Encoding(_) | JwsError::SignatureCount(_) | JwsError::Payload(_) => {
+            ApiError::refused("bundle_invalid", message)
+        }
+    }
+}

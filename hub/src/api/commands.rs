@@ -1,0 +1,99 @@
+//! `GET sidecar/commands`: the long poll by which droplets fetch their jobs.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use genesis_shared::wire::{CommandsAnswer, ErrorBody, LeasedCommand};
+use serde::Deserialize;
+
+use super::body::Params;
+use crate::auth::Sidecar;
+use crate::delivery::HandOut;
+use crate::error::ApiError;
+use crate::hub::Hub;
+use crate::store::leases::{LeaseRequest, Leased};
+use crate::store::tokens::SidecarToken;
+
+/// Parameters of a poll.
+#[derive(Clone, Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Poll {
+    /// Seconds to wait for something to come; the hub's own limit where it is longer or absent.
+    pub wait: Option<u64>,
+    /// 16 to 128 characters of A-Z a-z 0-9 _ -, new for every poll; stands in the delivery tokens of the answer.
+    pub nonce: String,
+}
+
+/// Waits for jobs and leases up to four of them, the most urgent first. A new poll takes back at once what this droplet
+/// was given before and has not confirmed: it journals a whole answer before it polls again.
+#[utoipa::path(get, path = "/api/v1/sidecar/commands", tag = "agent", params(Poll),
+    security(("sidecar_token" = [])),
+    responses(
+        (status = 200, body = CommandsAnswer),
+        (status = 204, description = "nothing came"),
+        (status = 400, body = ErrorBody),
+        (status = 401, body = ErrorBody)
+    ))]
+pub async fn poll(
+    State(hub): State<Hub>,
+    Sidecar(token): Sidecar,
+    Params(poll): Params<Poll>,
+) -> Result<Response, ApiError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !(16..=128).contains(&poll.nonce.len()) || !poll.nonce.bytes().all(fits) {
+        return Err(ApiError::malformed("nonce must be 16 to 128 characters of A-Z a-z 0-9 _ -"));
+    }
+    let longest = hub.settings.agent.poll_wait_s;
+    let longest = Duration::from_secs(poll.wait.unwrap_or(longest).min(longest));
+    let leased = wait(&hub, &token, longest).await?;
+    if leased.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let commands = leased.into_iter().map(|leased| hand_out(&hub, &token, &poll.nonce, leased));
+    let commands = commands.collect::<Result<Vec<_>, _>>()?;
+    Ok(Json(CommandsAnswer { commands }).into_response())
+}
+
+/// Leases what is due, or waits for it. Nothing here asks the database again and again: it looks once, and then once
+/// for every wake.
+async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<Vec<Leased>, ApiError> {
+    let waiter = hub.notifier.waiter(token.workspace);
+    let mut over = std::pin::pin!(tokio::time::sleep(longest));
+    let mut take_back = true;
+    loop {
+        let mut woken = std::pin::pin!(waiter.notify().notified());
+        // Before the look, or what is queued between look and wait would be missed.
+        woken.as_mut().enable();
+        let now = hub.clock.now();
+        // A look costs no commit; most polls find nothing.
+        if hub.store.has_work(token.workspace, now).await? {
+            let until = now.plus_millis(hub.settings.lease_ttl_ms);
+            let request = LeaseRequest { workspace: token.workspace, take_back, until, now };
+            let leased = hub.store.lease(request).await?;
+            if !leased.is_empty() {
+                return Ok(leased);
+            }
+        }
+        take_back = false;
+        tokio::select! {
+            () = woken => {}
+            () = &mut over => return Ok(Vec::new()),
+            () = hub.stopped() => return Ok(Vec::new()),
+        }
+    }
+}
+
+fn hand_out(hub: &Hub, token: &SidecarToken, nonce: &str, leased: Leased) -> Result<LeasedCommand, ApiError> {
+    let Leased { lease, job, document, action } = leased;
+    let claims =
+        HandOut { workspace: token.workspace, droplet: &token.droplet, action: &action, bundle: &document, nonce };
+    let delivery_token = hub.delivery.mint(&claims, hub.clock.now()).map_err(|error| {
+        tracing::error!(error = %genesis_shared::chain::Chain(&error), "no delivery token");
+        ApiError::internal()
+    })?;
+    Ok(LeasedCommand { lease_id: lease, job_id: job, bundle: document, delivery_token })
+}

@@ -1,0 +1,170 @@
+//! Droplets as operators register and see them.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use genesis_shared::id::{Digest, DropletId};
+use genesis_shared::timestamp::Timestamp;
+use genesis_shared::wire::{DropletCreate, DropletView, ErrorBody, Page, ProvisioningToken};
+use serde::Deserialize;
+
+use super::body::{Id, In, Params};
+use super::page;
+use crate::auth::{Operator, Scope};
+use crate::error::ApiError;
+use crate::hub::Hub;
+use crate::random;
+use crate::store::droplets::{DropletFilter, DropletRow, Registered};
+
+/// Labels of a droplet, and bytes of a name, region, label or value, at most.
+const LABELS_MAX: usize = 32;
+const TEXT_BYTES_MAX: usize = 128;
+/// Heartbeats that may be missed before a droplet counts as silent (protocol.md, "Health").
+const MISSED_MAX: i64 = 3;
+
+/// Which droplets to list.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Only this region.
+    pub region: Option<String>,
+    /// Only those with this label, written `name=value`.
+    pub label: Option<String>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// Items on the page, at most 200.
+    pub limit: Option<u32>,
+}
+
+/// Registers a droplet for a tenant and gives its first provisioning token, which is shown once.
+#[utoipa::path(post, path = "/api/v1/droplets", tag = "droplets", request_body = DropletCreate,
+    security(("api_token" = ["enrol"])),
+    responses(
+        (status = 201, body = ProvisioningToken),
+        (status = 409, body = ErrorBody, description = "workspace_taken, droplet_taken"),
+        (status = 422, body = ErrorBody, description = "droplet_invalid")
+    ))]
+pub async fn create(
+    State(hub): State<Hub>,
+    operator: Operator,
+    In(new): In<DropletCreate>,
+) -> Result<(StatusCode, Json<ProvisioningToken>), ApiError> {
+    operator.require(Scope::Enrol)?;
+    let mut texts = new.name.iter().chain(&new.region).chain(new.labels.keys()).chain(new.labels.values());
+    if new.labels.len() > LABELS_MAX || texts.any(|text| text.len() > TEXT_BYTES_MAX) {
+        let message = format!("at most {LABELS_MAX} labels, and {TEXT_BYTES_MAX} bytes in each text, are accepted");
+        return Err(ApiError::refused("droplet_invalid", message));
+    }
+    let (droplet_id, workspace) = (new.droplet_id.clone(), new.workspace_id);
+    let provisioning_token = random::provisioning_token();
+    let digest = Digest::of(provisioning_token.as_bytes());
+    let (registered, expires_at) = hub.store.register_droplet(new, digest, hub.clock.now()).await?;
+    match registered {
+        Registered::Yes => {
+            tracing::info!(droplet = %droplet_id, %workspace, by = operator.name, "droplet registered");
+            Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at })))
+        }
+        Registered::WorkspaceTaken => {
+            let message = format!("workspace {workspace} has a droplet; ask for a new token for that one instead");
+            Err(ApiError::conflict("workspace_taken", message))
+        }
+        Registered::DropletTaken => {
+            let message = format!("droplet {droplet_id} is registered for another workspace");
+            Err(ApiError::conflict("droplet_taken", message))
+        }
+    }
+}
+
+/// Gives a new provisioning token, shown once; earlier ones of this droplet end.
+#[utoipa::path(post, path = "/api/v1/droplets/{droplet_id}/provisioning-token", tag = "droplets",
+    params(("droplet_id" = String, Path)), security(("api_token" = ["enrol"])),
+    responses((status = 201, body = ProvisioningToken), (status = 404, body = ErrorBody)))]
+pub async fn provisioning_token(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Id(droplet_id): Id<DropletId>,
+) -> Result<(StatusCode, Json<ProvisioningToken>), ApiError> {
+    operator.require(Scope::Enrol)?;
+    let provisioning_token = random::provisioning_token();
+    let digest = Digest::of(provisioning_token.as_bytes());
+    let expires_at = hub.store.issue_provisioning_token(droplet_id.clone(), digest, hub.clock.now()).await?;
+    let expires_at = expires_at.ok_or_else(|| no_droplet(&droplet_id))?;
+    Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at })))
+}
+
+/// One droplet with its latest health report.
+#[utoipa::path(get, path = "/api/v1/droplets/{droplet_id}", tag = "droplets", params(("droplet_id" = String, Path)),
+    security(("api_token" = ["read"])),
+    responses((status = 200, body = DropletView), (status = 404, body = ErrorBody)))]
+pub async fn show(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Id(id): Id<DropletId>,
+) -> Result<Json<DropletView>, ApiError> {
+    operator.require(Scope::Read)?;
+    let row = hub.store.droplet(id.clone()).await?.ok_or_else(|| no_droplet(&id))?;
+    Ok(Json(view(&hub, row)))
+}
+
+/// Droplets by id.
+#[utoipa::path(get, path = "/api/v1/droplets", tag = "droplets", params(Wanted), security(("api_token" = ["read"])),
+    responses((status = 200, body = Page<DropletView>), (status = 400, body = ErrorBody)))]
+pub async fn list(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Params(wanted): Params<Wanted>,
+) -> Result<Json<Page<DropletView>>, ApiError> {
+    operator.require(Scope::Read)?;
+    let limit = page::limit(wanted.limit)?;
+    let label = wanted.label.map(|label| {
+        let pair = label.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        pair.ok_or_else(|| ApiError::malformed("label must be written name=value"))
+    });
+    let (label, after) = (label.transpose()?, wanted.cursor);
+    let filter = DropletFilter { region: wanted.region, label, after, limit: limit + 1 };
+    let mut rows = hub.store.droplets(filter).await?;
+    let more = page::cut(&mut rows, limit);
+    let next_cursor = rows.last().filter(|_| more).map(|row| row.droplet.to_string());
+    Ok(Json(Page { items: rows.into_iter().map(|row| view(&hub, row)).collect(), next_cursor }))
+}
+
+fn no_droplet(id: &DropletId) -> ApiError {
+    ApiError::not_found(format!("there is no droplet {id}"))
+}
+
+fn view(hub: &Hub, row: DropletRow) -> DropletView {
+    let interval_ms = i64::try_from(hub.settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
+    let silent_ms = interval_ms.saturating_mul(MISSED_MAX);
+    let state = state_name(&row, hub.clock.now(), hub.started_at, silent_ms);
+    DropletView {
+        lifecycle: if row.enrolled_at.is_some() { "active" } else { "pending" }.to_owned(),
+        state: state.to_owned(),
+        droplet_id: row.droplet,
+        workspace_id: row.workspace,
+        name: row.name,
+        region: row.region,
+        labels: row.labels,
+        sealing_key: row.sealing_key,
+        enrolled_at: row.enrolled_at,
+        last_seen_at: row.last_seen_at,
+        health: row.heartbeat,
+    }
+}
+
+/// The one name for people (protocol.md, "Health").
+fn state_name(row: &DropletRow, now: Timestamp, hub_started_at: Timestamp, silent_ms: i64) -> &'static str {
+    if row.enrolled_at.is_none() {
+        return "HANDSHAKE_PENDING";
+    }
+    let Some(beat) = &row.heartbeat else { return "INITIALIZING" };
+    // While the hub was away nobody could be heard; that silence is the hub's.
+    let heard_at = row.last_seen_at.unwrap_or_default().max(hub_started_at);
+    if now.millis_since(heard_at) >= silent_ms {
+        "ZOMBIE"
+    } else if beat.state == "ACTIVE_HEALTHY" {
+        "ACTIVE_HEALTHY"
+    } else {
+        "ACTIVE_DEGRADED"
+    }
+}

@@ -1,0 +1,53 @@
+//! The API: one file per resource; this one lists every route.
+
+pub mod body;
+pub mod bundles;
+pub mod commands;
+pub mod droplets;
+pub mod handshake;
+pub mod health;
+pub mod heartbeat;
+pub mod jobs;
+pub mod openapi;
+pub mod page;
+pub mod renew;
+pub mod request;
+pub mod results;
+pub mod trust_root;
+
+use std::net::IpAddr;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::hub::Hub;
+
+/// The address that a connection came from; [`crate::serve`] puts it into each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// Every route of the hub.
+pub fn router(hub: Hub) -> Router {
+    Router::new()
+        .route("/api/v1/sidecar/handshake", post(handshake::handshake))
+        .route("/api/v1/sidecar/renew", post(renew::renew))
+        .route("/api/v1/sidecar/heartbeat", post(heartbeat::heartbeat))
+        .route("/api/v1/sidecar/commands", get(commands::poll))
+        .route("/api/v1/sidecar/results", post(results::results))
+        .route("/api/v1/sidecar/trust-root", get(trust_root::chain))
+        .route("/api/v1/droplets", post(droplets::create).get(droplets::list))
+        .route("/api/v1/droplets/{droplet_id}", get(droplets::show))
+        .route("/api/v1/droplets/{droplet_id}/provisioning-token", post(droplets::provisioning_token))
+        .route("/api/v1/bundles", post(bundles::push))
+        .route("/api/v1/jobs", get(jobs::list))
+        .route("/api/v1/jobs/{job_id}", get(jobs::show))
+        .route("/api/v1/jobs/{job_id}/cancel", post(jobs::cancel))
+        .route("/api/v1/jobs/{job_id}/requeue", post(jobs::requeue))
+        .route("/api/v1/dead-letters", get(jobs::dead_letters))
+        .route("/api/v1/trust-root", get(trust_root::current).put(trust_root::put))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/openapi.json", get(openapi::document))
+        .layer(axum::middleware::from_fn(request::around))
+        .with_state(hub)
+}

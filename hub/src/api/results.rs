@@ -1,0 +1,45 @@
+//! `POST sidecar/results`: droplets deliver their outbox.
+
+use axum::Json;
+use axum::extract::State;
+use genesis_shared::limits::{RECORD_BYTES_MAX, RESULTS_BATCH_MAX};
+use genesis_shared::wire::{ErrorBody, ResultsAnswer, ResultsRequest};
+
+use super::body::In;
+use crate::auth::Sidecar;
+use crate::error::ApiError;
+use crate::hub::Hub;
+use crate::store::results::Sender;
+
+/// Stores outbox records by number, each once, and applies them to jobs. Answers up to where everything is stored; what
+/// comes after a gap is not.
+#[utoipa::path(post, path = "/api/v1/sidecar/results", tag = "agent", request_body = ResultsRequest,
+    security(("sidecar_token" = [])),
+    responses(
+        (status = 200, body = ResultsAnswer),
+        (status = 401, body = ErrorBody),
+        (status = 422, body = ErrorBody, description = "batch_too_large, record_too_large")
+    ))]
+pub async fn results(
+    State(hub): State<Hub>,
+    Sidecar(token): Sidecar,
+    In(ResultsRequest { records }): In<ResultsRequest>,
+) -> Result<Json<ResultsAnswer>, ApiError> {
+    if records.len() > RESULTS_BATCH_MAX {
+        let message = format!("{} records; at most {RESULTS_BATCH_MAX} are accepted at once", records.len());
+        return Err(ApiError::refused("batch_too_large", message));
+    }
+    for record in &records {
+        let size = serde_json::to_vec(&record.record).map_or(usize::MAX, |bytes| bytes.len());
+        if size > RECORD_BYTES_MAX {
+            let message = format!("record {} has {size} bytes; at most {RECORD_BYTES_MAX} are accepted", record.seq);
+            return Err(ApiError::refused("record_too_large", message));
+        }
+        if i64::try_from(record.seq).is_err() {
+            return Err(ApiError::malformed("seq is larger than any outbox can grow"));
+        }
+    }
+    let sender = Sender { droplet: token.droplet, workspace: token.workspace, enrolment: token.enrolment };
+    let stored_up_to = hub.store.results(sender, records, hub.clock.now()).await?;
+    Ok(Json(ResultsAnswer { stored_up_to }))
+}

@@ -1,0 +1,107 @@
+//! What every request handler shares.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use genesis_shared::chain::Chain;
+use genesis_shared::id::{JobId, WorkspaceId};
+use genesis_shared::timestamp::Timestamp;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::delivery::{DeliveryError, DeliveryKey};
+use crate::notify::Notifier;
+use crate::setup;
+use crate::store::{Store, StoreError};
+
+/// The hub's parts. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Hub(Arc<Parts>);
+
+/// See [`Hub`].
+#[derive(Debug)]
+pub struct Parts {
+    /// What it runs with.
+    pub settings: Settings,
+    /// What is durable.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Who waits for commands.
+    pub notifier: Notifier,
+    /// Signs delivery tokens.
+    pub delivery: DeliveryKey,
+    /// Before this moment the hub itself was away, so no droplet's silence counts.
+    pub started_at: Timestamp,
+    stopping: watch::Sender<bool>,
+}
+
+impl std::ops::Deref for Hub {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Why the hub cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database.
+    #[error("cannot open the database {0}")]
+    Store(String, #[source] StoreError),
+    /// The delivery key.
+    #[error("cannot read the delivery key {0}; `genesis-hub init` makes one")]
+    KeyFile(String, #[source] std::io::Error),
+    /// The delivery key's content.
+    #[error("cannot use the delivery key {0}")]
+    Key(String, #[source] DeliveryError),
+}
+
+impl Hub {
+    /// Opens what is in the data folder.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(settings: Settings, clock: Clock) -> Result<Self, OpenError> {
+        let name = |path: &Path| path.display().to_string();
+        let database = setup::database(&settings.data_dir);
+        let store = Store::open(&database).map_err(|e| OpenError::Store(name(&database), e))?;
+        let key_file = setup::delivery_key(&settings.data_dir);
+        let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
+        let delivery = DeliveryKey::new(settings.delivery_kid.clone(), &pkcs8);
+        let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
+        let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
+        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, stopping })))
+    }
+
+    /// Asks waiting polls to end.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Waits until the hub was asked to stop.
+    pub async fn stopped(&self) {
+        // An error would mean that the sender is gone, which `self` holds.
+        drop(self.stopping.subscribe().wait_for(|stop| *stop).await);
+    }
+
+    /// **For tests of the agent's admission only**: see [`Store::enqueue_unchecked`]. Wakes the droplet's poll.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn enqueue_unchecked(&self, workspace: WorkspaceId, bundle: &[u8]) -> Result<JobId, StoreError> {
+        let job = self.store.enqueue_unchecked(workspace, bundle, self.clock.now()).await?;
+        self.notifier.wake(workspace);
+        Ok(job)
+    }
+
+    /// Ends what ran out, once.
+    pub async fn sweep(&self) {
+        match self.store.sweep(self.clock.now()).await {
+            Ok(workspaces) => workspaces.into_iter().for_each(|workspace| self.notifier.wake(workspace)),
+            // The next sweep does what this one could not.
+            Err(error) => tracing::warn!(error = %Chain(&error), "the sweep failed"),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! TLS, limits, and a graceful stop around the router.
+
+use std::fs::{File, TryLockError};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use genesis_shared::chain::Chain;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::AsyncBufReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+use crate::api::{self, Peer};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::hub::{Hub, OpenError};
+use crate::store::StoreError;
+use crate::sweep;
+
+/// Streams that one HTTP/2 connection may hold open at once: a droplet needs a poll and two reports.
+const STREAMS_MAX: u32 = 64;
+/// Pause after an `accept` that failed, most likely because the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A running hub.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its parts; tests look into the store through them.
+    pub hub: Hub,
+    task: JoinHandle<Result<(), ServeError>>,
+}
+
+/// Why the hub cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Database or keys.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Another hub has the data folder.
+    #[error("another hub runs on {0}")]
+    Locked(PathBuf),
+    /// A file.
+    #[error("cannot use {0}")]
+    File(PathBuf, #[source] std::io::Error),
+    /// A PEM file.
+    #[error("{0} is not the PEM file that it should be; `genesis-hub init` makes one")]
+    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
+    /// The certificate and key.
+    #[error("the TLS certificate and key cannot be used")]
+    Tls(#[source] rustls::Error),
+    /// The address.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// Closing the store.
+    #[error("the store did not close in order")]
+    Close(#[source] StoreError),
+    /// A bug.
+    #[error("the server's task panicked")]
+    Panicked,
+}
+
+impl Running {
+    /// Asks the hub to stop: it accepts nothing more, answers waiting polls with 204, finishes requests, and closes the
+    /// store. [`Running::wait`] tells when that is done.
+    pub fn stop(&self) {
+        self.hub.stop();
+    }
+
+    /// Waits until the hub has stopped.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn wait(self) -> Result<(), ServeError> {
+        self.task.await.unwrap_or(Err(ServeError::Panicked))
+    }
+}
+
+/// Starts a hub by the system's clock; it serves until [`Running::stop`].
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start(settings: Settings) -> Result<Running, ServeError> {
+    start_with(settings, Clock::system()).await
+}
+
+/// Starts a hub by any clock.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, ServeError> {
+    let lock = lock(&settings.data_dir)?;
+    let acceptor = TlsAcceptor::from(Arc::new(tls(&settings.tls_cert, &settings.tls_key)?));
+    let listen = |e| ServeError::Listen(settings.listen, e);
+    let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
+    let addr = listener.local_addr().map_err(listen)?;
+    let hub = Hub::open(settings, clock)?;
+    let (served, sweeper) = (hub.clone(), tokio::spawn(sweep::run(hub.clone())));
+    let task = tokio::spawn(async move {
+        accept(&served, listener, acceptor).await;
+        if sweeper.await.is_err() {
+            tracing::error!("the sweeper panicked");
+        }
+        let closed = served.store.close().await.map_err(ServeError::Close);
+        // Held until here: a second hub on the folder would hand jobs out without waking this one's polls.
+        drop(lock);
+        closed
+    });
+    Ok(Running { addr, hub, task })
+}
+
+fn lock(data_dir: &Path) -> Result<File, ServeError> {
+    let path = data_dir.join("hub.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| ServeError::File(path.clone(), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(ServeError::Locked(data_dir.to_owned())),
+        Err(TryLockError::Error(error)) => Err(ServeError::File(path, error)),
+    }
+}
+
+fn tls(cert: &Path, key: &Path) -> Result<ServerConfig, ServeError> {
+    let pem = |path: &Path| {
+        let path = path.to_owned();
+        move |e| ServeError::Pem(path, e)
+    };
+    let certs = CertificateDer::pem_file_iter(cert).map_err(pem(cert))?;
+    let certs = certs.collect::<Result<Vec<_>, _>>().map_err(pem(cert))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = versions.and_then(|config| config.with_no_client_auth().with_single_cert(certs, key));
+    let mut config = config.map_err(ServeError::Tls)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Accepts until the hub stops, then lets running requests finish.
+async fn accept(hub: &Hub, listener: TcpListener, acceptor: TlsAcceptor) {
+    let router = api::router(hub.clone());
+    let server = Arc::new(server(hub.settings.slow_client));
+    let graceful = GracefulShutdown::new();
+    let connections = Arc::new(Semaphore::new(hub.settings.connections_max));
+    loop {
+        // The permit first: over the cap, clients wait in the kernel's queue instead of in our memory.
+        let next = async {
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            next = next => next,
+            () = hub.stopped() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let connection = Connection { peer, hub: hub.clone(), router: router.clone(), server: Arc::clone(&server) };
+        let (acceptor, watcher, slow) = (acceptor.clone(), graceful.watcher(), hub.settings.slow_client);
+        tokio::spawn(async move {
+            connection.serve(stream, &acceptor, watcher, slow).await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(hub.settings.stop_grace, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some requests did not finish in time and were cut off");
+    }
+}
+
+fn server(slow_client: Duration) -> Builder<TokioExecutor> {
+    let mut server = Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(slow_client);
+    server.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(slow_client);
+    server
+}
+
+struct Connection {
+    peer: SocketAddr,
+    hub: Hub,
+    router: Router,
+    server: Arc<Builder<TokioExecutor>>,
+}
+
+impl Connection {
+    async fn serve(
+        self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+        watcher: hyper_util::server::graceful::Watcher,
+        slow: Duration,
+    ) {
+        let peer = self.peer;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "no TCP_NODELAY");
+        }
+        let mut stream = match tokio::time::timeout(slow, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
+            Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+        };
+        // HTTP/1 or 2 is told by the first bytes, and waiting for those has no limit of its own.
+        let first = tokio::select! {
+            first = tokio::time::timeout(slow, stream.fill_buf()) => first,
+            () = self.hub.stopped() => return,
+        };
+        if !matches!(first, Ok(Ok(_))) {
+            return tracing::debug!(%peer, "nothing was asked in time");
+        }
+        let router = self.router;
+        let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(Peer(peer.ip()));
+            router.clone().oneshot(request)
+        });
+        let connection = self.server.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%peer, error = %Chain(error.as_ref()), "the connection ended");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Registered droplets: what operators said of them and what was last heard from them.
+
+use std::collections::BTreeMap;
+
+use genesis_shared::id::{Digest, DropletId, PublicKey, WorkspaceId};
+use genesis_shared::limits::PROVISIONING_TOKEN_TTL_MS;
+use genesis_shared::report::Heartbeat;
+use genesis_shared::timestamp::Timestamp;
+use genesis_shared::wire::DropletCreate;
+
+use super::sqlite::{
+    ColumnResult, Conn, OptionalExtension, Row, json, json_or_none, params, text, text_or_none, time_or_none, to_json,
+};
+use super::{Store, StoreError};
+
+/// A droplet as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DropletRow {
+    /// The provider's id.
+    pub droplet: DropletId,
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// For people.
+    pub name: Option<String>,
+    /// Provider region.
+    pub region: Option<String>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it enrolled with its present identity; `None` before the first handshake.
+    pub enrolled_at: Option<Timestamp>,
+    /// Where secrets for it are sealed to.
+    pub sealing_key: Option<PublicKey>,
+    /// When it was last heard of.
+    pub last_seen_at: Option<Timestamp>,
+    /// Its latest health report.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// What became of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registered {
+    /// It is new.
+    Yes,
+    /// The tenant has a droplet already.
+    WorkspaceTaken,
+    /// The droplet is registered for another tenant.
+    DropletTaken,
+}
+
+/// Which droplets to list.
+#[derive(Clone, Debug, Default)]
+pub struct DropletFilter {
+    /// Only this region.
+    pub region: Option<String>,
+    /// Only those with this label.
+    pub label: Option<(String, String)>,
+    /// Only those after this id.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+const SELECT: &str = "SELECT d.droplet_id, d.workspace_id, d.name, d.region, d.labels, e.enrolled_at, e.sealing_key,
+    d.last_seen_at, d.heartbeat
+    FROM droplet d LEFT JOIN enrolment e ON e.droplet_id = d.droplet_id AND e.number = d.enrolment";
+
+fn row(row: &Row<'_>) -> ColumnResult<DropletRow> {
+    Ok(DropletRow {
+        droplet: text(row, 0)?,
+        workspace: text(row, 1)?,
+        name: row.get(2)?,
+        region: row.get(3)?,
+        labels: json(row, 4)?,
+        enrolled_at: time_or_none(row, 5)?,
+        sealing_key: text_or_none(row, 6)?,
+        last_seen_at: time_or_none(row, 7)?,
+        heartbeat: json_or_none(row, 8)?,
+    })
+}
+
+fn issue(db: &Conn, droplet: &DropletId, token: Digest, now: Timestamp) -> Result<Timestamp, StoreError> {
+    let expires_at = now.plus_millis(PROVISIONING_TOKEN_TTL_MS);
+    // One good token per droplet: a new one takes the place of those before.
+    db.execute("DELETE FROM provisioning_token WHERE droplet_id = ?", [droplet.as_str()])?;
+    db.execute(
+        "INSERT INTO provisioning_token (digest, droplet_id, expires_at) VALUES (?, ?, ?)",
+        params![token.as_bytes(), droplet.as_str(), expires_at.millis()],
+    )?;
+    Ok(expires_at)
+}
+
+impl Store {
+    /// Registers a droplet with its first provisioning token; answers when that ends.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn register_droplet(
+        &self,
+        new: DropletCreate,
+        token: Digest,
+        now: Timestamp,
+    ) -> Result<(Registered, Timestamp), StoreError> {
+        self.write(move |db| {
+            let taken = |sql: &str, id: &str| db.query_row(sql, [id], |_| Ok(())).optional();
+            let workspace = new.workspace_id.to_string();
+            if taken("SELECT 1 FROM droplet WHERE workspace_id = ?", &workspace)?.is_some() {
+                return Ok((Registered::WorkspaceTaken, now));
+            }
+            if taken("SELECT 1 FROM droplet WHERE droplet_id = ?", new.droplet_id.as_str())?.is_some() {
+                return Ok((Registered::DropletTaken, now));
+            }
+            db.execute(
+                "INSERT INTO droplet (workspace_id, droplet_id, name, region, labels, created_at) VALUES (?, ?, ?, ?, ?, ?)",
+                params![workspace, new.droplet_id.as_str(), new.name, new.region, to_json(&new.labels)?, now.millis()],
+            )?;
+            Ok((Registered::Yes, issue(db, &new.droplet_id, token, now)?))
+        })
+        .await
+    }
+
+    /// Issues a new provisioning token; `None` if the droplet is not registered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn issue_provisioning_token(
+        &self,
+        droplet: DropletId,
+        token: Digest,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.write(move |db| {
+            let sql = "SELECT 1 FROM droplet WHERE droplet_id = ?";
+            let known = db.query_row(sql, [droplet.as_str()], |_| Ok(())).optional()?;
+            known.map(|()| issue(db, &droplet, token, now)).transpose()
+        })
+        .await
+    }
+
+    /// One droplet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn droplet(&self, droplet: DropletId) -> Result<Option<DropletRow>, StoreError> {
+        self.read(move |db| {
+            let sql = format!("{SELECT} WHERE d.droplet_id = ?");
+            Ok(db.prepare_cached(&sql)?.query_row([droplet.as_str()], row).optional()?)
+        })
+        .await
+    }
+
+    /// Droplets by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn droplets(&self, filter: DropletFilter) -> Result<Vec<DropletRow>, StoreError> {
+        self.read(move |db| {
+            let sql = format!(
+                "{SELECT} WHERE (?1 IS NULL OR d.region = ?1) AND (?2 IS NULL OR EXISTS (
+                    SELECT 1 FROM json_each(d.labels) WHERE key = ?2 AND value = ?3))
+                 AND d.droplet_id > coalesce(?4, '') ORDER BY d.droplet_id LIMIT ?5"
+            );
+            let (label, value) = filter.label.unzip();
+            let mut query = db.prepare_cached(&sql)?;
+            let rows = query.query_map(params![filter.region, label, value, filter.after, filter.limit], row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Stores the latest health report.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn heartbeat(&self, beat: Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+        self.write(move |db| {
+            db.prepare_cached("UPDATE droplet SET last_seen_at = ?, heartbeat = ? WHERE droplet_id = ?")?
+                .execute(params![now.millis(), to_json(&beat)?, beat.droplet_id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,105 @@
+//! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order and without gaps, and applied.
+
+use genesis_shared::id::{DropletId, JobId, WorkspaceId};
+use genesis_shared::report::{OutboxRecord, Record};
+use genesis_shared::timestamp::Timestamp;
+
+use super::events::{self, NewEvent};
+use super::jobs::{find, save};
+use super::sqlite::{Conn, params, to_json};
+use super::{Store, StoreError};
+use crate::queue::{self, Event};
+
+/// Whose outbox it is.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The droplet.
+    pub droplet: DropletId,
+    /// Its tenant.
+    pub workspace: WorkspaceId,
+    /// Its identity; each counts its records from 1.
+    pub enrolment: i64,
+}
+
+impl Store {
+    /// Stores what continues the stored prefix, ignores what is stored already, and leaves what comes after a gap.
+    /// Answers the highest number up to which everything is stored.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn results(&self, sender: Sender, records: Vec<OutboxRecord>, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(move |db| {
+            let key = params![sender.droplet.as_str(), sender.enrolment];
+            let sql = "SELECT stored_up_to FROM enrolment WHERE droplet_id = ? AND number = ?";
+            let stored: i64 = db.prepare_cached(sql)?.query_row(key, |row| row.get(0))?;
+            let mut up_to = stored.unsigned_abs();
+            for record in records {
+                if record.seq <= up_to {
+                    continue;
+                }
+                if record.seq != up_to.saturating_add(1) {
+                    break;
+                }
+                insert(db, &sender, &record, now)?;
+                apply(db, &sender, record.record, now)?;
+                up_to = record.seq;
+            }
+            let sql = "UPDATE enrolment SET stored_up_to = ? WHERE droplet_id = ? AND number = ?";
+            let number = column(up_to)?;
+            db.prepare_cached(sql)?.execute(params![number, sender.droplet.as_str(), sender.enrolment])?;
+            let sql = "UPDATE droplet SET last_seen_at = ? WHERE droplet_id = ?";
+            db.prepare_cached(sql)?.execute(params![now.millis(), sender.droplet.as_str()])?;
+            Ok(up_to)
+        })
+        .await
+    }
+}
+
+fn column(seq: u64) -> Result<i64, StoreError> {
+    i64::try_from(seq).map_err(|e| StoreError::Broken(e.to_string()))
+}
+
+fn insert(db: &Conn, sender: &Sender, record: &OutboxRecord, now: Timestamp) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT INTO record (droplet_id, enrolment, seq, body, stored_at) VALUES (?, ?, ?, ?, ?)")?
+        .execute(params![
+            sender.droplet.as_str(),
+            sender.enrolment,
+            column(record.seq)?,
+            to_json(record)?,
+            now.millis()
+        ])?;
+    Ok(())
+}
+
+fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(), StoreError> {
+    match record {
+        Record::Accepted { job_id } => move_job(db, sender, job_id, Event::Accepted, now).map(drop),
+        Record::Result(result) => {
+            if let Some(number) = move_job(db, sender, result.job_id, Event::Result(result.state), now)? {
+                db.prepare_cached("UPDATE job SET result = ? WHERE number = ?")?
+                    .execute(params![to_json(&result)?, number])?;
+            }
+            Ok(())
+        }
+        Record::Event(event) => {
+            let (code, message) = (event.code.as_str(), event.message.as_str());
+            events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)
+        }
+    }
+}
+
+/// Applies a droplet's word to a job of its own; answers the job's number if that changed anything.
+fn move_job(db: &Conn, sender: &Sender, id: JobId, event: Event, now: Timestamp) -> Result<Option<i64>, StoreError> {
+    let found = find(db, id)?;
+    let Some(found) = found.filter(|found| found.workspace == sender.workspace) else {
+        // The record is stored and acknowledged all the same: a refusal would block the droplet's outbox for ever.
+        let message = "a droplet reported on a job that is not its own";
+        let event = NewEvent { code: "foreign_job", message, droplet: Some(&sender.droplet), job: Some(id) };
+        events::insert(db, &event, now)?;
+        return Ok(None);
+    };
+    // The first result wins; a second one is in the records and changes nothing.
+    let Ok(job) = queue::apply(found.job, event, now) else { return Ok(None) };
+    save(db, found.number, &job, now)?;
+    Ok(Some(found.number))
+}

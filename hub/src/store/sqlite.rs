@@ -1,0 +1,129 @@
+//! The database driver: opening, migrating, reading columns into our types. Other files of the store use what this one
+//! passes on and do not name the driver.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use genesis_shared::timestamp::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Error, ErrorCode, OpenFlags};
+use serde::de::DeserializeOwned;
+
+pub(super) use rusqlite::{Connection as Conn, OptionalExtension, Params, Row, params};
+
+use super::StoreError;
+
+/// Version of `schema.sql`; each later one adds a step to [`migrate`].
+const SCHEMA_VERSION: i64 = 1;
+/// How long to wait for another process that holds the file, such as `genesis-hub token create`.
+const BUSY_MS: u64 = 5_000;
+
+/// What a column read gives.
+pub(super) type ColumnResult<T> = Result<T, Error>;
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::OutOfMemory
+                | ErrorCode::ReadOnly
+                | ErrorCode::OperationAborted,
+            ) => Self::Unavailable(text),
+            _ => Self::Broken(text),
+        }
+    }
+}
+
+/// Opens the file for the writer and migrates it.
+pub(super) fn open(path: &Path) -> Result<Conn, StoreError> {
+    let conn = Conn::open(path)?;
+    conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    // S1: FULL, for in WAL mode NORMAL may lose the last commits with the power.
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "foreign_keys", "ON")?;
+    migrate(&conn)?;
+    Ok(conn)
+}
+
+/// Opens the file for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Conn, StoreError> {
+    let conn = Conn::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    Ok(conn)
+}
+
+fn migrate(conn: &Conn) -> Result<(), StoreError> {
+    // IMMEDIATE: of two processes that open a new file at once, one migrates and the other then sees it done.
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version {
+        0 => {
+            conn.execute_batch(include_str!("schema.sql"))?;
+            conn.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        SCHEMA_VERSION => {}
+        later => {
+            return Err(StoreError::Unavailable(format!(
+                "the database has version {later}, this hub knows up to {SCHEMA_VERSION}; install the newer hub again"
+            )));
+        }
+    }
+    conn.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+fn unreadable(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
+
+/// A text column as one of our types.
+pub(super) fn text<T>(row: &Row<'_>, column: usize) -> ColumnResult<T>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    row.get::<_, String>(column)?.parse().map_err(|e| unreadable(column, e))
+}
+
+/// A text column that may be empty, as one of our types.
+pub(super) fn text_or_none<T>(row: &Row<'_>, column: usize) -> ColumnResult<Option<T>>
+where
+    T: FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| text.parse()).transpose().map_err(|e| unreadable(column, e))
+}
+
+/// A column of milliseconds.
+pub(super) fn time(row: &Row<'_>, column: usize) -> ColumnResult<Timestamp> {
+    Ok(Timestamp::from_millis(row.get(column)?))
+}
+
+/// A column of milliseconds that may be empty.
+pub(super) fn time_or_none(row: &Row<'_>, column: usize) -> ColumnResult<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+/// A column of JSON.
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> ColumnResult<T> {
+    serde_json::from_str(&row.get::<_, String>(column)?).map_err(|e| unreadable(column, e))
+}
+
+/// A column of JSON that may be empty.
+pub(super) fn json_or_none<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> ColumnResult<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text)).transpose().map_err(|e| unreadable(column, e))
+}
+
+/// A value as JSON for a column.
+pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|e| StoreError::Broken(e.to_string()))
+}

@@ -1,0 +1,168 @@
+//! The one writer thread and its group commit (contract S1 to S4).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{StoreError, lock};
+
+/// Requests that wait for the writer; further callers wait in turn, which is the hub's brake under load.
+const WAITING_MAX: usize = 256;
+/// Requests in one transaction: what can wait, so that one commit empties the channel.
+const BATCH_MAX: usize = WAITING_MAX;
+
+/// Given an error instead of the connection it does not run and passes the error on.
+type Change = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+enum Request {
+    Run(Change),
+    Stop,
+}
+
+/// A change that ran but is not committed yet.
+struct Ran {
+    /// Whether its savepoint is to be kept.
+    keep: bool,
+    /// Tells the caller, once it is known whether the transaction was committed.
+    answer: Answer,
+}
+
+/// The handle on the thread.
+#[derive(Debug)]
+pub(super) struct Writer {
+    requests: mpsc::Sender<Request>,
+    commits: Arc<AtomicU64>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread; it owns the connection.
+    pub(super) fn start(conn: Connection) -> Result<Self, StoreError> {
+        let (requests, receiver) = mpsc::channel(WAITING_MAX);
+        let commits = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&commits);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(&conn, receiver, &counter))
+            .map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        Ok(Self { requests, commits, thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Runs a change and answers after the commit.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        let change: Change = Box::new(move |conn| {
+            let value = conn.and_then(change);
+            let keep = value.is_ok();
+            let answer: Answer = Box::new(move |committed| {
+                let answer = committed.and(value);
+                // The caller may be gone; what was committed stays and will be found by its retry.
+                drop(sender.send(answer));
+            });
+            Ran { keep, answer }
+        });
+        let closed = || StoreError::Unavailable("it is closed".into());
+        self.requests.send(Request::Run(change)).await.map_err(|_| closed())?;
+        // The answer is missing only if the change panicked.
+        receiver.await.unwrap_or_else(|_| Err(StoreError::Broken("the change was given up".into())))
+    }
+
+    /// Lets the thread finish what waits, and waits for it.
+    pub(super) async fn stop(&self) -> Result<(), StoreError> {
+        // If the thread is gone already there is nobody to tell.
+        drop(self.requests.send(Request::Stop).await);
+        let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        match joined {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Broken("the writer's thread panicked".into())),
+        }
+    }
+}
+
+fn run(conn: &Connection, mut requests: mpsc::Receiver<Request>, commits: &AtomicU64) {
+    let mut stop = false;
+    while !stop && let Some(first) = requests.blocking_recv() {
+        let mut batch = Vec::new();
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Run(change) => batch.push(change),
+                Request::Stop => stop = true,
+            }
+            next = if batch.len() < BATCH_MAX { requests.try_recv().ok() } else { None };
+        }
+        if !batch.is_empty() {
+            commit(conn, batch, commits);
+        }
+    }
+    // Who came after the stop is told so, instead of being left without an answer.
+    requests.close();
+    let closed = StoreError::Unavailable("it is closed".into());
+    while let Some(request) = requests.blocking_recv() {
+        if let Request::Run(change) = request {
+            (change(Err(closed.clone())).answer)(Err(closed.clone()));
+        }
+    }
+}
+
+/// One transaction for all; nobody is answered before it is committed.
+fn commit(conn: &Connection, batch: Vec<Change>, commits: &AtomicU64) {
+    let mut ran = Vec::with_capacity(batch.len());
+    let outcome = transact(conn, batch, &mut ran);
+    if outcome.is_ok() {
+        commits.fetch_add(1, Ordering::Relaxed);
+    } else if !conn.is_autocommit()
+        && let Err(error) = conn.execute_batch("ROLLBACK")
+    {
+        tracing::error!(%error, "a transaction could not be rolled back");
+    }
+    for Ran { answer, .. } in ran {
+        answer(outcome.clone());
+    }
+}
+
+fn transact(conn: &Connection, batch: Vec<Change>, ran: &mut Vec<Ran>) -> Result<(), StoreError> {
+    let mut begun = conn.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
+    for change in batch {
+        match begun {
+            Ok(()) => begun = in_savepoint(conn, change, ran),
+            // The change is not run; its caller must hear why, not wait for ever.
+            Err(ref error) => ran.push(change(Err(error.clone()))),
+        }
+    }
+    begun?;
+    conn.execute_batch("COMMIT")?;
+    Ok(())
+}
+
+/// Runs one change. An error here means that the whole transaction is lost.
+fn in_savepoint(conn: &Connection, change: Change, ran: &mut Vec<Ran>) -> Result<(), StoreError> {
+    if let Err(error) = conn.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
+        ran.push(change(Err(error.clone())));
+        return Err(error);
+    }
+    // A panic is a bug in one request and must not take the store from all the others.
+    let done = catch_unwind(AssertUnwindSafe(|| change(Ok(conn))));
+    let keep = done.as_ref().is_ok_and(|ran| ran.keep);
+    ran.extend(done.ok());
+    // SQLite gives up the whole transaction on some errors, a full disk among them.
+    if conn.is_autocommit() {
+        return Err(StoreError::Unavailable("the transaction was given up; is the disk full?".into()));
+    }
+    let end = if keep { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
+    conn.execute_batch(end)?;
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Tests of the hub through its router, against a real store in a temporary folder and a clock that stands still.
+
+mod access;
+mod enrolment;
+mod input;
+mod jobs;
+mod push;
+mod restart;
+mod results;
+mod serving;
+mod storing;
+mod world;

@@ -1,0 +1,71 @@
+//! Outbox records: each once, in order, applied to the droplet's own jobs only.
+
+use genesis_shared::limits::{RECORD_BYTES_MAX, RESULTS_BATCH_MAX};
+use serde_json::{Value, json};
+
+use super::world::*;
+
+fn event(text: &str) -> Value {
+    json!({"event": {"code": text, "message": "something happened"}})
+}
+
+#[tokio::test]
+async fn a_batch_twice_changes_nothing_and_the_first_result_wins() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let job = world.queue(&droplet).await;
+    world.poll(&droplet).await;
+    let batch = || vec![(1, accepted(&job)), (2, result(&job, "failed"))];
+    assert_eq!(world.deliver(&droplet, batch()).await.ok()["stored_up_to"], 2);
+    let first = world.job(&job).await;
+    assert_eq!(first["state"], "failed");
+    assert_eq!(first["result"]["output"].to_string(), OUTPUT, "every digit is kept");
+    world.clock.advance(1000);
+    assert_eq!(world.deliver(&droplet, batch()).await.ok()["stored_up_to"], 2);
+    assert_eq!(world.deliver(&droplet, vec![(3, result(&job, "succeeded"))]).await.ok()["stored_up_to"], 3);
+    assert_eq!(world.job(&job).await, first);
+    assert_eq!(world.deliver(&droplet, vec![]).await.ok()["stored_up_to"], 3);
+}
+
+#[tokio::test]
+async fn what_comes_after_a_gap_is_not_stored() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let stored = world.deliver(&droplet, vec![(1, event("a")), (2, event("b")), (4, event("d"))]).await.ok();
+    assert_eq!(stored["stored_up_to"], 2);
+    assert_eq!(world.deliver(&droplet, vec![(9, event("i"))]).await.ok()["stored_up_to"], 2);
+    let late = vec![(2, event("again")), (3, event("c")), (4, event("d"))];
+    assert_eq!(world.deliver(&droplet, late).await.ok()["stored_up_to"], 4);
+    assert_eq!(world.events().await, ["d", "c", "b", "a"]);
+}
+
+#[tokio::test]
+async fn a_report_on_another_tenants_job_is_stored_as_an_event_and_does_nothing() {
+    let world = World::new().await;
+    let (droplet, other) = (world.enrol("d1").await, world.enrol("d2").await);
+    let job = world.queue(&other).await;
+    let batch = vec![(1, accepted(&job)), (2, result(&job, "succeeded"))];
+    assert_eq!(world.deliver(&droplet, batch).await.ok()["stored_up_to"], 2);
+    assert_eq!(world.state(&job).await, "queued");
+    assert_eq!(world.events().await, ["foreign_job", "foreign_job"]);
+}
+
+#[tokio::test]
+async fn two_droplets_count_by_themselves() {
+    let world = World::new().await;
+    let (one, two) = (world.enrol("d1").await, world.enrol("d2").await);
+    assert_eq!(world.deliver(&one, vec![(1, event("a")), (2, event("b"))]).await.ok()["stored_up_to"], 2);
+    assert_eq!(world.deliver(&two, vec![(1, event("c"))]).await.ok()["stored_up_to"], 1);
+}
+
+#[tokio::test]
+async fn too_many_and_too_large_records_are_refused_and_none_is_stored() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let many = (1..=RESULTS_BATCH_MAX as u64 + 1).map(|seq| (seq, event("x"))).collect();
+    world.deliver(&droplet, many).await.refused(422, "batch_too_large");
+    let large = vec![(1, event("x")), (2, json!({"event": {"code": "x", "message": "m".repeat(RECORD_BYTES_MAX)}}))];
+    world.deliver(&droplet, large).await.refused(422, "record_too_large");
+    world.deliver(&droplet, vec![(1, json!({"unheard_of": {}}))]).await.refused(400, "malformed");
+    assert_eq!(world.deliver(&droplet, vec![]).await.ok()["stored_up_to"], 0);
+}
