@@ -215,7 +215,8 @@ impl<W: World> Agent<W> {
     /// Keeps a token on disk, then uses it.
     fn keep_token(&self, token: &Secret<String>) -> Result<(), Fatal> {
         let bytes = Secret::new(token.expose().clone().into_bytes());
-        crate::ports::Files::write_secret(crate::ports::World::files(&self.world), TOKEN_FILE, &bytes).map_err(IdentityError::File)?;
+        crate::ports::Files::write_secret(crate::ports::World::files(&self.world), TOKEN_FILE, &bytes)
+            .map_err(IdentityError::File)?;
         self.token.replace(Some(token.clone()));
         self.mail.notify_one();
         Ok(())

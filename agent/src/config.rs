@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 /// Where n8n is when nothing is said: the container's port on the droplet's loopback.
 const N8N_URL: &str = "http://127.0.0.1:5678";
+/// Activating a workflow registers its webhooks with other services, which takes them seconds.
+const N8N_ANSWER_TIMEOUT_S: u64 = 60;
 /// The owner account that the agent makes in n8n; nobody receives mail there.
 const OWNER_EMAIL: &str = "owner@genesis.internal";
 
@@ -37,6 +39,7 @@ struct RawN8n {
     url: Option<String>,
     owner_email: Option<String>,
     public_url: Option<String>,
+    answer_timeout_s: Option<u64>,
 }
 
 /// What the agent runs with.
@@ -73,6 +76,8 @@ pub struct N8nSettings {
     pub owner_email: String,
     /// Base URL of webhooks as the world sees it; absent means n8n's own word.
     pub public_url: Option<String>,
+    /// Seconds that n8n may take to answer.
+    pub answer_timeout_s: u64,
 }
 
 /// The pace until the hub says otherwise.
@@ -124,8 +129,8 @@ impl Settings {
     /// # Errors
     /// Every [`ConfigError`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
@@ -155,6 +160,7 @@ impl Settings {
                 url: check("n8n.url", &n8n_url, &["http://", "https://"], "it must begin with http:// or https://")?,
                 owner_email: raw.n8n.owner_email.unwrap_or_else(|| OWNER_EMAIL.to_owned()),
                 public_url: raw.n8n.public_url,
+                answer_timeout_s: raw.n8n.answer_timeout_s.unwrap_or(N8N_ANSWER_TIMEOUT_S),
             },
         })
     }

@@ -79,11 +79,10 @@ impl Identity {
     /// # Errors
     /// [`IdentityError::Sign`].
     pub fn renewal(&self, droplet: &DropletId, now: Timestamp, jti: String) -> Result<String, IdentityError> {
-        let claims =
-            RenewClaims { sub: droplet.clone(), aud: RENEW_AUDIENCE.to_owned(), iat: now.seconds(), jti };
+        let claims = RenewClaims { sub: droplet.clone(), aud: RENEW_AUDIENCE.to_owned(), iat: now.seconds(), jti };
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(droplet.to_string());
-        let der = Secret::new([&PKCS8_PREFIX[..], self.seed.expose()].concat());
+        let der = Secret::new(pkcs8(&self.seed));
         Ok(jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(der.expose()))?)
     }
 
@@ -93,11 +92,12 @@ impl Identity {
     }
 }
 
-fn key_file(
-    files: &impl Files,
-    entropy: &impl Entropy,
-    name: &'static str,
-) -> Result<Secret<[u8; 32]>, IdentityError> {
+/// A private key in the form that the JWT library reads.
+pub(crate) fn pkcs8(seed: &Secret<[u8; 32]>) -> Vec<u8> {
+    [&PKCS8_PREFIX[..], seed.expose()].concat()
+}
+
+fn key_file(files: &impl Files, entropy: &impl Entropy, name: &'static str) -> Result<Secret<[u8; 32]>, IdentityError> {
     if let Some(content) = files.read_secret(name)? {
         let bytes: [u8; 32] = content.expose().as_slice().try_into().map_err(|_| IdentityError::Damaged(name))?;
         return Ok(Secret::new(bytes));

@@ -44,11 +44,18 @@ pub const POLL_WAIT_S_MAX: u64 = 25;
 /// Largest poll answer that the agent reads: the leased bundles, each escaped as a JSON string.
 pub const POLL_ANSWER_BYTES_MAX: usize = POLL_COMMANDS_MAX * REQUEST_BODY_BYTES_MAX;
 
-/// Outbox records in one `POST results`: 100 results of about 4 KB are well below `REQUEST_BODY_BYTES_MAX`.
+/// Outbox records in one `POST results`; a batch also ends at `RESULTS_BATCH_BYTES_MAX`.
 pub const RESULTS_BATCH_MAX: usize = 100;
 
-/// Largest single outbox record body in bytes; a result's output that is longer is cut and says so.
-pub const RECORD_BYTES_MAX: usize = 16 * 1024;
+/// Largest single outbox record in bytes, as JSON: 128 step traces of 100 bytes, a message of `MESSAGE_BYTES_MAX`, and
+/// 64 answers of 200 bytes come to 30 KB.
+pub const RECORD_BYTES_MAX: usize = 32 * 1024;
+
+/// Longest message of a result in bytes; a list of problems that is longer is cut and says so.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of records in one `POST results`: half of `REQUEST_BODY_BYTES_MAX`, the other half is for their envelope.
+pub const RESULTS_BATCH_BYTES_MAX: usize = REQUEST_BODY_BYTES_MAX / 2;
 
 /// Largest answer that the agent reads from n8n: a page of 250 workflows of 60 KB each is 15 MB, so pages are asked
 /// for in tens and one page of ten 1 MB workflows still fits.

@@ -71,6 +71,9 @@ pub struct HandshakeRequest {
     pub boot_epoch: String,
     /// Highest outbox record number.
     pub journal_high_water: u64,
+    /// Number of the first outbox record that this droplet has still to deliver, 1 on a fresh one: where the hub
+    /// begins to count for a new identity, whose journal may be older than it.
+    pub outbox_next: u64,
     /// The host.
     pub preflight: Preflight,
     /// Signature of `identity_key` over [`handshake_proof`], base64url without padding.

@@ -75,6 +75,7 @@ impl<W: World> Agent<W> {
             sealing_key: self.identity.sealing.public(),
             boot_epoch: self.world.host().boot_epoch(),
             journal_high_water: self.journal.outbox_state()?.0,
+            outbox_next: self.journal.outbox_next()?,
             preflight: self.world.host().preflight(),
             proof: String::new(),
         };

@@ -11,6 +11,7 @@ use genesis_shared::wire::LeasedCommand;
 
 use super::{Agent, Fatal};
 use crate::core::admit::{Delivery, Refusal, Situation, Verdict, admit};
+use crate::exec::outbox::{Delivered, deliver};
 use crate::journal::{JournalError, NewCommand};
 use crate::ports::{Clock, EffectError, Entropy, HubLink, World};
 
@@ -34,6 +35,17 @@ impl<W: World> Agent<W> {
             Ok(token) => token,
             Err(error) => return Ok(Err(error)),
         };
+        // The hub takes a poll for the word that whatever it handed out before and was not confirmed got lost.
+        loop {
+            match deliver(&self.journal, self.world.hub(), &token).await? {
+                Delivered::Empty => break,
+                Delivered::Some => {}
+                Delivered::NotNow(error) => {
+                    self.forget_refused_token(&token, &error);
+                    return Ok(Err(error));
+                }
+            }
+        }
         let nonce = {
             let mut bytes = [0; 16];
             self.world.entropy().fill(&mut bytes);

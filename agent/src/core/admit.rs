@@ -244,7 +244,10 @@ fn check_signers(
     for action in actions {
         let needed = situation.root.signers.needed(action.class());
         if signers.len() < needed {
-            return Err((Rule::A5Signers, format!("{action} needs {needed} distinct signers, {} signed", signers.len())));
+            return Err((
+                Rule::A5Signers,
+                format!("{action} needs {needed} distinct signers, {} signed", signers.len()),
+            ));
         }
     }
     if !signers.contains(&bundle.issuer) {

@@ -95,9 +95,9 @@ pub fn map(
     variables: &BTreeMap<String, String>,
 ) -> Result<Value, Vec<Problem>> {
     let mut mapper = Mapper { bindings, variables, problems: BTreeSet::new() };
-    mapper.problems.extend(
-        variables.keys().filter(|name| !is_variable(name)).map(|name| Problem::BadVariableName(name.clone())),
-    );
+    mapper
+        .problems
+        .extend(variables.keys().filter(|name| !is_variable(name)).map(|name| Problem::BadVariableName(name.clone())));
     let mapped = mapper.workflow(template);
     if mapper.problems.is_empty() { Ok(mapped) } else { Err(mapper.problems.into_iter().collect()) }
 }
@@ -145,9 +145,10 @@ impl Mapper<'_> {
         let name = object.get("name").and_then(Value::as_str).unwrap_or(place);
         let entries = object.iter().map(|(key, value)| {
             let value = match (key.as_str(), value) {
-                ("credentials", Value::Object(slots)) => {
-                    slots.iter().map(|(slot, reference)| (slot.clone(), self.reference(name, slot, reference))).collect()
-                }
+                ("credentials", Value::Object(slots)) => slots
+                    .iter()
+                    .map(|(slot, reference)| (slot.clone(), self.reference(name, slot, reference)))
+                    .collect(),
                 _ => self.value(value, &format!("{place}.{key}"), false),
             };
             (key.clone(), value)
@@ -402,7 +403,8 @@ pub fn webhook_urls(workflow: &Value, base: &str) -> Vec<String> {
     let webhooks = nodes.filter(|node| node.get("type").and_then(Value::as_str) == Some("n8n-nodes-base.webhook"));
     let url = |node: &Value| {
         let id = node.get("webhookId").and_then(Value::as_str);
-        let path = node.get("parameters").and_then(|p| p.get("path")).and_then(Value::as_str).map(|p| p.trim_matches('/'));
+        let path =
+            node.get("parameters").and_then(|p| p.get("path")).and_then(Value::as_str).map(|p| p.trim_matches('/'));
         // Without a webhook id n8n makes up an address from its own ids.
         let path = match (path, id?) {
             (Some(path), _) if path.starts_with('=') => return None,

@@ -40,7 +40,9 @@ fn binds_id_and_name_of_each_credential_reference() {
 
 #[test]
 fn inserts_values_as_data_whatever_they_contain() {
-    for value in [r#"O'Brien "Bob" \ "#, "line\nline\r\n\t", "$& $1 $$ $`", "Zoë 🦀 \u{202e}", "YOUR_NAME", "", "{}{{}}"] {
+    for value in
+        [r#"O'Brien "Bob" \ "#, "line\nline\r\n\t", "$& $1 $$ $`", "Zoë 🦀 \u{202e}", "YOUR_NAME", "", "{}{{}}"]
+    {
         assert_eq!(mapped_parameter("Dear YOUR_NAME!", &[("YOUR_NAME", value)]).unwrap(), format!("Dear {value}!"));
     }
 }
@@ -92,14 +94,23 @@ fn lists_every_problem_and_maps_nothing() {
     let problems = map(&template, &bindings(), &BTreeMap::new()).unwrap_err();
     let text = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     assert_eq!(problems.len(), 6, "{text}");
-    for part in ["type smtp", "\"real-id\"", "for smtp", "for postgres", "YOUR_HOST", "TEMPLATE_SMTP_UUID", "nodes[2].parameters.url"] {
+    for part in [
+        "type smtp",
+        "\"real-id\"",
+        "for smtp",
+        "for postgres",
+        "YOUR_HOST",
+        "TEMPLATE_SMTP_UUID",
+        "nodes[2].parameters.url",
+    ] {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
 
 #[test]
 fn refuses_what_is_no_workflow() {
-    for template in [json!(null), json!([]), json!({}), json!({"name": 1, "nodes": {}, "connections": []}), json!("x")] {
+    for template in [json!(null), json!([]), json!({}), json!({"name": 1, "nodes": {}, "connections": []}), json!("x")]
+    {
         let problems = map(&template, &bindings(), &BTreeMap::new()).unwrap_err();
         assert!(matches!(problems[0], Problem::NotAWorkflow(_)), "{problems:?}");
     }
@@ -120,7 +131,10 @@ fn a_value_cannot_become_an_expression_or_code() {
     assert!(map(&statement, &bindings(), &variables(&[("YOUR_TABLE", "leads; DROP TABLE x")])).is_err());
     assert!(map(&statement, &bindings(), &variables(&[("YOUR_TABLE", "genesis.leads_p_acme")])).is_ok());
     // The literal part of an expression takes any text that opens no braces.
-    assert_eq!(mapped_parameter("=Hi YOUR_NAME {{ 1 }}", &[("YOUR_NAME", "O'B \"x\"")]).unwrap(), "=Hi O'B \"x\" {{ 1 }}");
+    assert_eq!(
+        mapped_parameter("=Hi YOUR_NAME {{ 1 }}", &[("YOUR_NAME", "O'B \"x\"")]).unwrap(),
+        "=Hi O'B \"x\" {{ 1 }}"
+    );
 }
 
 #[test]
@@ -134,7 +148,10 @@ fn the_request_body_keeps_what_n8n_accepts_and_names_what_it_drops() {
     let mapped = json!({"name": "W", "nodes": [{"name": "N", "color": 1}], "connections": {}, "active": true,
                         "settings": {"timezone": "UTC", "binaryMode": "x"}, "pinData": {}});
     let (body, dropped) = request_body(&mapped);
-    assert_eq!(body, json!({"name": "W", "nodes": [{"name": "N"}], "connections": {}, "settings": {"timezone": "UTC"}}));
+    assert_eq!(
+        body,
+        json!({"name": "W", "nodes": [{"name": "N"}], "connections": {}, "settings": {"timezone": "UTC"}})
+    );
     assert_eq!(dropped, ["nodes[0].color", "active", "settings.binaryMode", "pinData"]);
 }
 

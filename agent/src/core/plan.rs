@@ -54,7 +54,9 @@ pub fn plan(commands: &[Command], known: &Known, opened: &OpenedVariables) -> Re
                 steps.push(Step::PutCredential { command, name, credential_type });
             }
             Command::DeployWorkflow(deploy) => {
-                problems.extend(try_out(deploy, &types, opened.get(&command)).into_iter().map(|p| format!("{}: {p}", deploy.key)));
+                problems.extend(
+                    try_out(deploy, &types, opened.get(&command)).into_iter().map(|p| format!("{}: {p}", deploy.key)),
+                );
                 keys.push(deploy.key.clone());
                 steps.push(Step::PutWorkflow { command, key: deploy.key.clone() });
                 steps.push(Step::CheckReferences { command, key: deploy.key.clone() });
@@ -101,9 +103,7 @@ fn try_out(
         Ok(variables) => {
             if let Err(found) = mapper::map(&deploy.workflow_json, &bindings, &variables) {
                 // A binding that is missing because its credential is was reported above.
-                let known = |problem: &Problem| {
-                    matches!(problem, Problem::MissingBinding { reference, .. } if deploy.credential_map.contains_key(reference))
-                };
+                let known = |problem: &Problem| matches!(problem, Problem::MissingBinding { reference, .. } if deploy.credential_map.contains_key(reference));
                 problems.extend(found.iter().filter(|problem| !known(problem)).map(ToString::to_string));
             }
         }

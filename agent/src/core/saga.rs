@@ -287,13 +287,15 @@ mod tests {
 
     #[test]
     fn an_undo_that_fails_ends_as_stuck() {
-        let events = [started(0), failed(0), Event::UndoStarted { step: 0 }, Event::UndoFailed { step: 0, error: error() }];
+        let events =
+            [started(0), failed(0), Event::UndoStarted { step: 0 }, Event::UndoFailed { step: 0, error: error() }];
         assert_eq!(fold(1, &events).unwrap().next(), Next::Finish(End::Stuck(error())));
     }
 
     #[test]
     fn past_the_commit_point_nothing_is_undone() {
-        let state = [started(0), done(0), started(1), failed(1)].iter().try_fold(SagaState::new(3, 0), SagaState::apply);
+        let state =
+            [started(0), done(0), started(1), failed(1)].iter().try_fold(SagaState::new(3, 0), SagaState::apply);
         assert_eq!(state.unwrap().next(), Next::Finish(End::Stuck(error())));
     }
 

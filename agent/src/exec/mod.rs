@@ -253,7 +253,7 @@ impl<W: World> Exec<'_, W> {
     fn end_early(&self, command: &OpenCommand, state: OutcomeState, error: StepError) -> Result<(), JournalError> {
         let now = self.now();
         tracing::warn!(job = %command.job_id, code = error.code, "command ended before its first step");
-        let result = CommandResult {
+        let mut result = CommandResult {
             job_id: command.job_id,
             bundle_id: Some(command.bundle_id),
             state,
@@ -265,6 +265,7 @@ impl<W: World> Exec<'_, W> {
             steps: vec![],
             output: serde_json::Value::Array(vec![]),
         };
+        result::fit(&mut result);
         let ending = Ending { seq: command.seq, event: None, result: &result, changes: MapChanges::default() };
         self.journal.finish(&ending, now)
     }
@@ -279,15 +280,8 @@ impl<W: World> Exec<'_, W> {
                 source: serde::de::Error::custom("not even its ids can be read"),
             });
         };
-        let command = OpenCommand {
-            seq,
-            job_id,
-            bundle_id,
-            bundle: vec![],
-            not_after: self.now(),
-            plan: None,
-            events: vec![],
-        };
+        let command =
+            OpenCommand { seq, job_id, bundle_id, bundle: vec![], not_after: self.now(), plan: None, events: vec![] };
         let message = format!("{}; the command was set aside, look at what it left in n8n", Chain(error));
         let error = StepError { code: error.code().into(), message, retryable: false };
         self.end_early(&command, OutcomeState::Stuck, error).map(|()| true)

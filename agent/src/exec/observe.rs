@@ -5,7 +5,7 @@ use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 use super::Exec;
 use crate::core::plan::Known;
 use crate::core::step::{Before, Step};
-use crate::ports::{CredentialInfo, EffectError, Workflows, WorkflowInfo, World, credential_marker};
+use crate::ports::{CredentialInfo, EffectError, WorkflowInfo, Workflows, World, credential_marker};
 
 impl<W: World> Exec<'_, W> {
     /// Looks at the thing that a step will change.

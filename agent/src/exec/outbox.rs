@@ -2,7 +2,8 @@
 //!
 //! A report that cannot be delivered changes no outcome; it waits.
 
-use genesis_shared::limits::RESULTS_BATCH_MAX;
+use genesis_shared::limits::{RESULTS_BATCH_BYTES_MAX, RESULTS_BATCH_MAX};
+use genesis_shared::report::OutboxRecord;
 use genesis_shared::secret::Secret;
 
 use crate::journal::{Journal, JournalError};
@@ -24,7 +25,7 @@ pub enum Delivered {
 /// # Errors
 /// The journal failed.
 pub async fn deliver(journal: &Journal, hub: &impl HubLink, token: &Secret<String>) -> Result<Delivered, JournalError> {
-    let records = journal.outbox(RESULTS_BATCH_MAX)?;
+    let records = first_batch(journal.outbox(RESULTS_BATCH_MAX)?);
     let Some(last) = records.last().map(|record| record.seq) else { return Ok(Delivered::Empty) };
     match hub.results(token, &records).await {
         Ok(answer) => {
@@ -34,4 +35,16 @@ pub async fn deliver(journal: &Journal, hub: &impl HubLink, token: &Secret<Strin
         }
         Err(error) => Ok(Delivered::NotNow(error)),
     }
+}
+
+/// As many records from the front as one request may carry, and at least one.
+fn first_batch(mut records: Vec<OutboxRecord>) -> Vec<OutboxRecord> {
+    let mut bytes = 0;
+    let fits = records.iter().take_while(|record| {
+        bytes += serde_json::to_vec(record).map_or(0, |json| json.len());
+        bytes <= RESULTS_BATCH_BYTES_MAX
+    });
+    let count = fits.count().max(1);
+    records.truncate(count);
+    records
 }

@@ -1,7 +1,7 @@
 //! The fold of a command's events -> the result that the operator sees.
 
-use genesis_shared::limits::RECORD_BYTES_MAX;
-use genesis_shared::report::{CommandResult, OutcomeState, StepTrace};
+use genesis_shared::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
+use genesis_shared::report::{CommandResult, OutcomeState, Record, StepTrace};
 use genesis_shared::timestamp::Timestamp;
 use serde_json::{Value, json};
 
@@ -29,11 +29,27 @@ pub(super) fn result(running: &Running, end: &End, now: Timestamp) -> CommandRes
         steps: traces(running),
         output: output(running),
     };
-    // A record must fit its limit; the id map and the n8n it describes are complete without the answer.
-    if serde_json::to_vec(&result).map_or(0, |bytes| bytes.len()) > RECORD_BYTES_MAX {
+    fit(&mut result);
+    result
+}
+
+/// Makes a result fit the limit of a record, which the hub would refuse for ever otherwise. The id map and the n8n it
+/// describes are complete without the answer.
+pub(super) fn fit(result: &mut CommandResult) {
+    if result.message.len() > MESSAGE_BYTES_MAX {
+        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|at| result.message.is_char_boundary(*at)).unwrap_or(0);
+        result.message.truncate(end);
+        result.message.push_str(" … (cut)");
+    }
+    let too_long = |result: &CommandResult| {
+        serde_json::to_vec(&Record::Result(result.clone())).map_or(0, |bytes| bytes.len()) > RECORD_BYTES_MAX
+    };
+    if too_long(result) {
         result.output = json!([{"cut": "the answer was longer than a record may be"}]);
     }
-    result
+    if too_long(result) {
+        result.steps.retain(|step| step.state != "done");
+    }
 }
 
 fn traces(running: &Running) -> Vec<StepTrace> {

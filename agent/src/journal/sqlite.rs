@@ -200,7 +200,8 @@ impl Journal {
         let outcome = self.encode(ending.result)?;
         let report = self.encode(&Record::Result(ending.result.clone()))?;
         let encode_rows = || -> Result<_> {
-            let credentials = ending.changes.credentials.iter().map(|row| Ok((row.name.to_string(), self.encode(row)?)));
+            let credentials =
+                ending.changes.credentials.iter().map(|row| Ok((row.name.to_string(), self.encode(row)?)));
             let workflows = ending.changes.workflows.iter().map(|row| Ok((row.key.to_string(), self.encode(row)?)));
             Ok((credentials.collect::<Result<Vec<_>>>()?, workflows.collect::<Result<Vec<_>>>()?))
         };
@@ -251,9 +252,8 @@ impl Journal {
     pub fn outbox(&self, limit: usize) -> Result<Vec<OutboxRecord>> {
         let rows: Vec<(i64, i64, Vec<u8>)> = self.read(|c| {
             let mut statement = c.prepare_cached("SELECT seq, at, record FROM outbox ORDER BY seq LIMIT ?")?;
-            let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |r| {
-                Ok((r.get(0)?, r.get(1)?, r.get(2)?))
-            })?;
+            let rows = statement
+                .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
             rows.collect()
         })?;
         let decode = |(seq, at, record): (i64, i64, Vec<u8>)| {
@@ -283,6 +283,18 @@ impl Journal {
         let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), (SELECT count(*) FROM outbox)";
         let (high, depth): (i64, i64) = self.read(|c| c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))))?;
         Ok((high.unsigned_abs(), depth.unsigned_abs()))
+    }
+
+    /// The number of the first record that waits, or of the next one that will be written.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn outbox_next(&self) -> Result<u64> {
+        let first: Option<i64> = self.read(|c| c.query_row("SELECT min(seq) FROM outbox", [], |row| row.get(0)))?;
+        Ok(match first {
+            Some(first) => first.unsigned_abs(),
+            None => self.outbox_state()?.0 + 1,
+        })
     }
 
     /// The latest signed time seen.

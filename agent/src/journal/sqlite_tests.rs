@@ -112,6 +112,7 @@ fn d5_outbox_numbers_are_never_used_twice() {
     }
     let journal = fixture.open();
     assert_eq!(journal.outbox_state().unwrap(), (2, 0));
+    assert_eq!(journal.outbox_next().unwrap(), 3);
     journal.accept(&new_command(3), at(1)).unwrap();
     assert_eq!(journal.outbox(10).unwrap()[0].seq, 3);
 }

@@ -64,8 +64,7 @@ impl RealHub {
             .tcp_keepalive(Duration::from_secs(30))
             .user_agent(concat!("genesis-agent/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = ca_file {
-            let pem = std::fs::read(path)
-                .map_err(|source| HubSetupError::CaFile { path: path.to_owned(), source })?;
+            let pem = std::fs::read(path).map_err(|source| HubSetupError::CaFile { path: path.to_owned(), source })?;
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(&pem)?);
         }
         Ok(Self { client: builder.build()?, base: format!("{}{SIDECAR_PATH}", url.trim_end_matches('/')) })
@@ -156,8 +155,9 @@ async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Effec
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EffectError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| EffectError::new(ErrorKind::Transient, "hub_answer", format!("the hub's answer cannot be read: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        EffectError::new(ErrorKind::Transient, "hub_answer", format!("the hub's answer cannot be read: {e}"))
+    })
 }
 
 /// Nothing reached us. For every call of this port that is as good as "it did not happen": all are idempotent.

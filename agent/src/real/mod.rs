@@ -7,6 +7,7 @@ pub mod hub;
 pub mod n8n;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::config::Settings;
 use crate::ports::World;
@@ -49,7 +50,8 @@ impl RealWorld {
     pub fn new(settings: &Settings) -> Result<Self, SetupError> {
         install_crypto();
         let files = Rc::new(files::RealFiles::new(&settings.data_dir)?);
-        let transport = n8n::HttpTransport::new(&settings.n8n.url).map_err(SetupError::N8n)?;
+        let timeout = Duration::from_secs(settings.n8n.answer_timeout_s);
+        let transport = n8n::HttpTransport::new(&settings.n8n.url, timeout).map_err(SetupError::N8n)?;
         Ok(Self {
             workflows: n8n::N8n::new(transport, Rc::clone(&files), clock::RealEntropy, settings.n8n.clone()),
             host: host::RealHost::new(&settings.data_dir),

@@ -1,3 +1,103 @@
-//! A pretend droplet: the ports over plain memory, with faults on demand.
+//! A pretend droplet: the ports over plain memory, with faults on demand, in time that passes only while all wait.
+//!
+//! Run it in a tokio runtime whose time is paused: a wait for an hour then takes no time, and the order of things
+//! depends on nothing but the seed.
 
+pub mod hub;
 pub mod n8n;
+pub mod parts;
+mod transport;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub use hub::SimHub;
+pub use parts::{SimClock, SimEntropy, SimFiles, SimHost};
+pub use transport::SimTransport;
+
+use crate::config::N8nSettings;
+use crate::ports::World;
+use crate::real::n8n::N8n;
+
+/// What survives a crash of the agent: the disk, n8n, the hub. Clones share it.
+#[derive(Clone)]
+pub struct Outside {
+    /// n8n with its faults.
+    pub n8n: Rc<RefCell<n8n::Standin>>,
+    /// The agent's secret files.
+    pub files: Rc<SimFiles>,
+    /// The hub.
+    pub hub: Rc<SimHub>,
+    /// Randomness; goes on where it was, so that a restarted agent does not repeat its numbers.
+    pub entropy: SimEntropy,
+    /// Time.
+    pub clock: SimClock,
+}
+
+impl Outside {
+    /// A fresh droplet; everything in it follows from the seed.
+    pub fn new(seed: u64) -> Self {
+        let config = n8n::Config { webhook_base: "https://droplet.example/".into(), ..n8n::Config::default() };
+        let (entropy, clock) = (SimEntropy::new(seed), SimClock::new());
+        Self {
+            n8n: Rc::new(RefCell::new(n8n::Standin::new(config, seed))),
+            files: Rc::default(),
+            hub: Rc::new(SimHub::new(entropy.clone(), clock.clone())),
+            entropy,
+            clock,
+        }
+    }
+}
+
+/// The ports of one life of an agent on such a droplet.
+pub struct SimWorld {
+    workflows: N8n<SimTransport, SimFiles, SimEntropy>,
+    host: SimHost,
+    outside: Outside,
+}
+
+impl SimWorld {
+    /// A new life.
+    pub fn new(outside: &Outside) -> Self {
+        let settings = N8nSettings {
+            url: "http://n8n.sim".into(),
+            owner_email: "owner@genesis.internal".into(),
+            public_url: None,
+            answer_timeout_s: 60,
+        };
+        let transport = SimTransport::new(Rc::clone(&outside.n8n));
+        Self {
+            workflows: N8n::new(transport, Rc::clone(&outside.files), outside.entropy.clone(), settings),
+            host: SimHost::default(),
+            outside: outside.clone(),
+        }
+    }
+}
+
+impl World for SimWorld {
+    type Workflows = N8n<SimTransport, SimFiles, SimEntropy>;
+    type Host = SimHost;
+    type Files = SimFiles;
+    type Hub = SimHub;
+    type Clock = SimClock;
+    type Entropy = SimEntropy;
+
+    fn workflows(&self) -> &Self::Workflows {
+        &self.workflows
+    }
+    fn host(&self) -> &Self::Host {
+        &self.host
+    }
+    fn files(&self) -> &Self::Files {
+        &self.outside.files
+    }
+    fn hub(&self) -> &Self::Hub {
+        &self.outside.hub
+    }
+    fn clock(&self) -> &Self::Clock {
+        &self.outside.clock
+    }
+    fn entropy(&self) -> &Self::Entropy {
+        &self.outside.entropy
+    }
+}

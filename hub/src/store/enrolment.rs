@@ -179,6 +179,7 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
     let identity = request.identity_key.to_string();
     let sealing = request.sealing_key.to_string();
     let now = context.now;
+    let stored_up_to = i64::try_from(request.outbox_next.saturating_sub(1)).unwrap_or(i64::MAX);
     let said = HandshakeRequest { provisioning_token: String::new(), proof: String::new(), ..request };
     let said = to_json(&said)?;
     let sql = "SELECT number FROM enrolment WHERE droplet_id = ? AND identity_key = ?";
@@ -197,9 +198,10 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
             let sql = "SELECT coalesce(max(number), 0) + 1 FROM enrolment WHERE droplet_id = ?";
             let number: i64 = db.query_row(sql, [droplet.as_str()], |row| row.get(0))?;
             db.execute(
-                "INSERT INTO enrolment (droplet_id, number, identity_key, sealing_key, enrolled_at, handshake, peer_ip)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
-                params![droplet.as_str(), number, identity, sealing, now.millis(), said, context.peer_ip],
+                "INSERT INTO enrolment
+                     (droplet_id, number, identity_key, sealing_key, enrolled_at, handshake, peer_ip, stored_up_to)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                params![droplet.as_str(), number, identity, sealing, now.millis(), said, context.peer_ip, stored_up_to],
             )?;
             number
         }

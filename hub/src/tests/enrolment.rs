@@ -121,6 +121,17 @@ async fn a_reinstalled_droplet_counts_from_one_again_and_the_old_token_is_dead()
     assert_eq!(world.state(&job).await, "succeeded");
 }
 
+#[tokio::test]
+async fn a_new_identity_over_an_older_journal_goes_on_where_its_outbox_stands() {
+    let world = World::new().await;
+    let mut droplet = world.register("d1").await;
+    let mut request = droplet.handshake();
+    request.outbox_next = 8;
+    droplet.token = world.handshake(&request).await.ok()["sidecar_token"].as_str().unwrap().into();
+    let stored = world.deliver(&droplet, vec![(8, json!({"event": {"code": "x", "message": "y"}}))]).await.ok();
+    assert_eq!(stored["stored_up_to"], 8);
+}
+
 fn assertion(droplet: &Droplet, key: &Key, claims: &RenewClaims) -> String {
     let mut header = Header::new(Algorithm::EdDSA);
     header.kid = Some(droplet.id.to_string());

@@ -301,6 +301,7 @@ impl Droplet {
             sealing_key: Key::new("sealing").public(),
             boot_epoch: "1".into(),
             journal_high_water: 0,
+            outbox_next: 1,
             preflight: Preflight::default(),
             proof: String::new(),
         };

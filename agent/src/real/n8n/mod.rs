@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::N8nSettings;
 use crate::core::mapper;
-use crate::ports::{CredentialInfo, EffectError, Entropy, ErrorKind, Files, Workflows, WorkflowInfo};
+use crate::ports::{CredentialInfo, EffectError, Entropy, ErrorKind, Files, WorkflowInfo, Workflows};
 
 pub use answer::Answer;
 pub use transport::{HttpTransport, Request, Transport, TransportError};
@@ -112,7 +112,11 @@ impl<T: Transport, F: Files, E: Entropy> Workflows for N8n<T, F, E> {
         match self.transport.send(Request::get("/rest/settings")).await {
             Err(_) => N8nStatus::Down,
             Ok(answer) if answer.is_json() && answer.status == 200 => {
-                if self.session.is_locked() { N8nStatus::Locked } else { N8nStatus::Running }
+                if self.session.is_locked() {
+                    N8nStatus::Locked
+                } else {
+                    N8nStatus::Running
+                }
             }
             // While it migrates and loads it answers text with 200 and 404, without its database 503.
             Ok(_) => N8nStatus::Starting,

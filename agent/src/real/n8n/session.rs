@@ -95,7 +95,8 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
         }
         let wish = json!({"label": KEY_LABEL, "scopes": ["workflow:read"], "expiresAt": Value::Null});
         let made = self.rest(Request::json("POST", "/rest/api-keys", &wish)).await?.json()?;
-        let key = made["data"]["rawApiKey"].as_str().ok_or_else(|| answer::unexpected("an API key without its text"))?;
+        let key =
+            made["data"]["rawApiKey"].as_str().ok_or_else(|| answer::unexpected("an API key without its text"))?;
         let key = Secret::new(key.to_owned());
         self.write(KEY_FILE, &key)?;
         self.session.key.replace(Some(key.clone()));
@@ -136,7 +137,8 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
                 Some(password) => password,
                 None => self.new_password()?,
             };
-            let owner = json!({"email": email, "firstName": "Genesis", "lastName": "Agent", "password": password.expose()});
+            let owner =
+                json!({"email": email, "firstName": "Genesis", "lastName": "Agent", "password": password.expose()});
             match self.call(Request::json("POST", "/rest/owner/setup", &owner), None).await {
                 Ok(answer) => {
                     tracing::info!("set up the owner of n8n");
@@ -164,7 +166,10 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
             Err(error) if error.code == "n8n_unauthorised" => Err(EffectError::new(
                 ErrorKind::Permanent,
                 "n8n_locked",
-                format!("n8n does not accept the agent's password for {}; run `n8n user-management:reset` in it", self.settings.owner_email),
+                format!(
+                    "n8n does not accept the agent's password for {}; run `n8n user-management:reset` in it",
+                    self.settings.owner_email
+                ),
             )),
             Err(error) => Err(error),
         }

@@ -76,11 +76,10 @@ impl HttpTransport {
     ///
     /// # Errors
     /// The client cannot be made.
-    pub fn new(url: &str) -> reqwest::Result<Self> {
+    pub fn new(url: &str, answer_timeout: Duration) -> reqwest::Result<Self> {
         let client = Client::builder()
             .connect_timeout(Duration::from_secs(5))
-            // Activating a workflow registers its webhooks with other services, which takes them seconds.
-            .timeout(Duration::from_secs(60))
+            .timeout(answer_timeout)
             .redirect(Policy::none())
             .pool_max_idle_per_host(1)
             .pool_idle_timeout(Duration::from_secs(4))

@@ -2,7 +2,8 @@
 //!
 //! `node-types.txt` was made from `GET /types/nodes.json`. One type a line: its name; `trigger`, or `webhook` for a
 //! node that counts as one; then each credential that must be there, either always (`smtp`) or while a parameter has
-//! one of the given values (`httpHeaderAuth?authentication=headerAuth!none`, the last word being its default).
+//! one of the given values (`httpHeaderAuth?authentication=headerAuth!none`, the last word being its default). A
+//! leading `2:` says that only versions from 2 on need it.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -24,13 +25,15 @@ pub struct NodeType {
 #[derive(Debug)]
 struct Need {
     credential: &'static str,
+    from_version: f64,
     when: Option<(&'static str, Vec<&'static str>, &'static str)>,
 }
 
 impl NodeType {
-    /// The credentials that a node of this type with these parameters must name.
-    pub fn needs<'a>(&'a self, parameters: &'a Value) -> impl Iterator<Item = &'static str> + 'a {
-        self.needs.iter().filter(|need| need.applies(parameters)).map(|need| need.credential)
+    /// The credentials that a node of this type, version and parameters must name.
+    pub fn needs<'a>(&'a self, version: f64, parameters: &'a Value) -> impl Iterator<Item = &'static str> + 'a {
+        let needed = self.needs.iter().filter(move |need| version >= need.from_version && need.applies(parameters));
+        needed.map(|need| need.credential)
     }
 }
 
@@ -62,13 +65,15 @@ fn parse(line: &'static str) -> Option<(&'static str, NodeType)> {
 }
 
 fn parse_need(word: &'static str) -> Need {
+    let (from_version, word) = word.split_once(':').unwrap_or(("0", word));
+    let from_version = from_version.parse().unwrap_or(0.0);
     let when = |condition: &'static str| {
         let (parameter, values) = condition.split_once('=')?;
         let (values, default) = values.split_once('!')?;
         Some((parameter, values.split('|').collect(), default))
     };
     match word.split_once('?') {
-        Some((credential, condition)) => Need { credential, when: when(condition) },
-        None => Need { credential: word, when: None },
+        Some((credential, condition)) => Need { credential, from_version, when: when(condition) },
+        None => Need { credential: word, from_version, when: None },
     }
 }

@@ -110,7 +110,8 @@ fn check_nodes(version: &Version) -> Result<(), String> {
             continue;
         }
         let parameters = node.get("parameters").cloned().unwrap_or_default();
-        let lines: Vec<_> = kind.needs(&parameters).filter_map(|need| missing(node, need)).collect();
+        let node_version = node.get("typeVersion").and_then(Value::as_f64).unwrap_or(1.0);
+        let lines: Vec<_> = kind.needs(node_version, &parameters).filter_map(|need| missing(node, need)).collect();
         if !lines.is_empty() {
             complaints.push(format!("Node \"{name}\":\n{}", lines.join("\n")));
         }

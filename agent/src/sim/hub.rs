@@ -1,0 +1,226 @@
+//! A hub in memory: it hands out what it is given with honest delivery tokens, and keeps what it is told.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use genesis_shared::bundle::Bundle;
+use genesis_shared::delivery::{AUDIENCE, Claims, ISSUER};
+use genesis_shared::id::{Digest, DropletId, JobId, LeaseId, PublicKey, WorkspaceId};
+use genesis_shared::limits::DELIVERY_TOKEN_TTL_S;
+use genesis_shared::report::{CommandResult, Heartbeat, OutboxRecord, Record};
+use genesis_shared::secret::Secret;
+use genesis_shared::timestamp::Timestamp;
+use genesis_shared::wire::{
+    AgentConfig, CommandsAnswer, HandshakeAnswer, HandshakeRequest, HeartbeatAnswer, LeasedCommand, RenewAnswer,
+    ResultsAnswer,
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use tokio::sync::Notify;
+
+use super::parts::{SimClock, SimEntropy};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, HubLink};
+
+/// The delivery key's name.
+pub const DELIVERY_KID: &str = "hub-1";
+
+/// A queued bundle.
+#[derive(Clone, Debug)]
+struct Job {
+    id: JobId,
+    bundle: String,
+    confirmed: bool,
+}
+
+/// One droplet's hub.
+pub struct SimHub {
+    seed: Secret<[u8; 32]>,
+    entropy: SimEntropy,
+    clock: SimClock,
+    jobs: RefCell<Vec<Job>>,
+    records: RefCell<Vec<OutboxRecord>>,
+    root: RefCell<Option<String>>,
+    enrolled: RefCell<Option<HandshakeRequest>>,
+    beats: Cell<u64>,
+    away: Cell<bool>,
+    pushed: Notify,
+}
+
+impl SimHub {
+    pub(super) fn new(entropy: SimEntropy, clock: SimClock) -> Self {
+        let mut seed = [0; 32];
+        entropy.fill(&mut seed);
+        Self {
+            seed: Secret::new(seed),
+            entropy,
+            clock,
+            jobs: RefCell::default(),
+            records: RefCell::default(),
+            root: RefCell::default(),
+            enrolled: RefCell::default(),
+            beats: Cell::default(),
+            away: Cell::default(),
+            pushed: Notify::new(),
+        }
+    }
+
+    /// The public half of the delivery key, for a trust root.
+    pub fn delivery_key(&self) -> PublicKey {
+        let pair = Ed25519KeyPair::from_seed_unchecked(self.seed.expose()).expect("any 32 bytes are a seed");
+        PublicKey::from_bytes(pair.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes"))
+    }
+
+    /// Gives the signed trust root that handshakes answer.
+    pub fn set_root(&self, document: &str) {
+        self.root.replace(Some(document.to_owned()));
+    }
+
+    /// Takes the hub away, or brings it back.
+    pub fn set_away(&self, away: bool) {
+        self.away.set(away);
+        self.pushed.notify_one();
+    }
+
+    /// Queues a bundle.
+    pub fn push(&self, bundle: &str) -> JobId {
+        let mut bytes = [0; 16];
+        self.entropy.fill(&mut bytes);
+        let id = JobId::from_random(bytes);
+        self.jobs.borrow_mut().push(Job { id, bundle: bundle.to_owned(), confirmed: false });
+        self.pushed.notify_one();
+        id
+    }
+
+    /// What the droplet enrolled with.
+    pub fn enrolled(&self) -> Option<HandshakeRequest> {
+        self.enrolled.borrow().clone()
+    }
+
+    /// Heartbeats heard.
+    pub fn beats(&self) -> u64 {
+        self.beats.get()
+    }
+
+    /// Every record heard, each once, in order.
+    pub fn records(&self) -> Vec<OutboxRecord> {
+        self.records.borrow().clone()
+    }
+
+    /// Every result heard for a job. There must never be two that differ.
+    pub fn results(&self, job: JobId) -> Vec<CommandResult> {
+        let records = self.records.borrow();
+        let results = records.iter().filter_map(|record| match &record.record {
+            Record::Result(result) if result.job_id == job => Some(result.clone()),
+            _ => None,
+        });
+        results.collect()
+    }
+
+    fn reachable(&self) -> Result<(), EffectError> {
+        if self.away.get() {
+            return Err(EffectError::new(ErrorKind::Transient, "hub_unreachable", "the hub is away"));
+        }
+        Ok(())
+    }
+
+    fn lease(&self, nonce: &str) -> Vec<LeasedCommand> {
+        let Some(enrolled) = self.enrolled.borrow().clone() else { return vec![] };
+        let jobs = self.jobs.borrow();
+        let open = jobs.iter().filter(|job| !job.confirmed);
+        open.map(|job| LeasedCommand {
+            lease_id: LeaseId::from_random([7; 16]),
+            job_id: job.id,
+            bundle: job.bundle.clone(),
+            delivery_token: self.token(job, enrolled.workspace_id, &enrolled.droplet_id, nonce),
+        })
+        .collect()
+    }
+
+    fn token(&self, job: &Job, workspace: WorkspaceId, droplet: &DropletId, nonce: &str) -> String {
+        let action = Bundle::reread(job.bundle.as_bytes()).map(|b| b.action_label()).unwrap_or_default();
+        let iat = self.clock.now().seconds();
+        let claims = Claims {
+            iss: ISSUER.into(),
+            sub: workspace,
+            aud: AUDIENCE.into(),
+            iat,
+            exp: iat + DELIVERY_TOKEN_TTL_S,
+            jti: HEXLOWER.encode(&self.entropy.number().to_le_bytes()),
+            action,
+            droplet_id: droplet.clone(),
+            bundle: Digest::of(job.bundle.as_bytes()),
+            nonce: nonce.to_owned(),
+        };
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some(DELIVERY_KID.into());
+        let key = EncodingKey::from_ed_der(&crate::identity::pkcs8(&self.seed));
+        jsonwebtoken::encode(&header, &claims, &key).expect("claims of texts and numbers have a JSON form")
+    }
+
+    fn renewed(&self) -> RenewAnswer {
+        RenewAnswer { sidecar_token: "token".into(), token_expires_at: Timestamp::from_millis(i64::MAX) }
+    }
+}
+
+impl HubLink for SimHub {
+    async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
+        tokio::task::yield_now().await;
+        self.reachable()?;
+        self.enrolled.replace(Some(request.clone()));
+        tokio::task::yield_now().await;
+        let config = AgentConfig {
+            heartbeat_interval_s: 60,
+            poll_wait_s: 25,
+            metrics_interval_s: 900,
+            reconcile_interval_s: 900,
+        };
+        let RenewAnswer { sidecar_token, token_expires_at } = self.renewed();
+        let trust_root = self.root.borrow().iter().cloned().collect();
+        Ok(HandshakeAnswer { sidecar_token, token_expires_at, config, trust_root })
+    }
+
+    async fn renew(&self, _droplet: &DropletId, _assertion: String) -> Result<RenewAnswer, EffectError> {
+        tokio::task::yield_now().await;
+        self.reachable().map(|()| self.renewed())
+    }
+
+    async fn heartbeat(&self, _token: &Secret<String>, _beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
+        tokio::task::yield_now().await;
+        self.reachable()?;
+        self.beats.set(self.beats.get() + 1);
+        let hub_time = self.clock.now();
+        Ok(HeartbeatAnswer { work_waiting: false, next_interval_s: 60, hub_time, rotated: None })
+    }
+
+    async fn poll(&self, _token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError> {
+        tokio::task::yield_now().await;
+        self.reachable()?;
+        if self.lease(nonce).is_empty() {
+            // Nothing came in time, or something did: either way the answer is what there is now.
+            drop(tokio::time::timeout(wait, self.pushed.notified()).await);
+            self.reachable()?;
+        }
+        Ok(CommandsAnswer { commands: self.lease(nonce) })
+    }
+
+    async fn results(&self, _token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {
+        tokio::task::yield_now().await;
+        self.reachable()?;
+        for record in records {
+            if self.records.borrow().iter().any(|known| known.seq == record.seq) {
+                continue;
+            }
+            let (Record::Accepted { job_id } | Record::Result(CommandResult { job_id, .. })) = &record.record else {
+                self.records.borrow_mut().push(record.clone());
+                continue;
+            };
+            for job in self.jobs.borrow_mut().iter_mut().filter(|job| job.id == *job_id) {
+                job.confirmed = true;
+            }
+            self.records.borrow_mut().push(record.clone());
+        }
+        tokio::task::yield_now().await;
+        Ok(ResultsAnswer { stored_up_to: self.records.borrow().last().map_or(0, |record| record.seq) })
+    }
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Runs everything: formatting, lints, all tests, the tests against the real n8n too. The one front door for checks.
+#   tests/run.sh [--no-skip] [FILTER…]
+#     --no-skip     fail where something that a test needs is missing, instead of leaving the test out
+#     FILTER…       only tests whose name contains one of these (formatting and lints are then left out)
+# What is missing is installed where it can be: n8n and the interop libraries from npm, into the cache.
+#   GENESIS_CACHE      downloads, outside the checkout     (~/.cache/genesis)
+#   GENESIS_N8N_TREE   a folder that holds node_modules/n8n already
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cache=${GENESIS_CACHE:-$HOME/.cache/genesis}
+n8n_version=2.8.4
+no_skip=0
+filters=()
+for argument in "$@"; do
+  case $argument in
+    --no-skip) no_skip=1 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) filters+=("$argument") ;;
+  esac
+done
+
+say() { printf '\n== %s\n' "$*"; }
+skipped=()
+# skip NAME-PREFIX REASON: leaves tests out, loudly, or ends the run.
+excluded=()
+skip() {
+  if [ "$no_skip" = 1 ]; then echo "cannot run $1: $2" >&2; exit 1; fi
+  excluded+=("not test($1)")
+  skipped+=("$1: $2")
+}
+
+npm_install() { # npm_install FOLDER: what its package.json asks for, once
+  if [ -f "$1/.installed" ] && cmp -s "$1/package.json" "$1/.installed"; then return 0; fi
+  (cd "$1" && npm install --no-audit --no-fund --loglevel=error --no-package-lock) && cp "$1/package.json" "$1/.installed"
+}
+
+say "Node, n8n $n8n_version, interop libraries"
+if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+  skip real_n8n "Node.js is not installed (apt-get install nodejs npm; n8n 2.8 wants version 20 or newer)"
+  skip jose "Node.js is not installed"
+  skip hpke_core "Node.js is not installed"
+else
+  if [ -z "${GENESIS_N8N_TREE:-}" ]; then
+    GENESIS_N8N_TREE=$cache/n8n-$n8n_version
+    mkdir -p "$GENESIS_N8N_TREE"
+    # xlsx: the version that n8n asks for is not in the registry.
+    printf '{"name":"genesis-n8n","private":true,"dependencies":{"n8n":"%s"},"overrides":{"xlsx":"0.18.5"}}\n' \
+      "$n8n_version" >"$GENESIS_N8N_TREE/package.json"
+    npm_install "$GENESIS_N8N_TREE" || skip real_n8n "n8n could not be installed from npm (see above)"
+  fi
+  export GENESIS_N8N_TREE
+  export GENESIS_INTEROP_DIR=$cache/interop
+  mkdir -p "$GENESIS_INTEROP_DIR"
+  cp tests/interop/* "$GENESIS_INTEROP_DIR/"
+  npm_install "$GENESIS_INTEROP_DIR" || { skip jose "not installed from npm"; skip hpke_core "not installed from npm"; }
+fi
+
+if [ ${#filters[@]} -eq 0 ]; then
+  say "Formatting and lints"
+  cargo fmt --all --check
+  cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+  if command -v cargo-deny >/dev/null; then cargo deny --config .deny.toml check; else
+    echo "cargo-deny is not installed: licences and advisories are not checked here (cargo install cargo-deny)"
+  fi
+fi
+
+say "Binaries"
+# Tests start the real binaries; the agent is built alone, so that no test feature of another package gets into it.
+cargo build --locked --quiet -p genesis-agent
+cargo build --locked --quiet -p genesis-hub -p genesisctl -p genesis-tests --bins
+
+say "Tests"
+expression=""
+for part in "${excluded[@]}"; do expression="${expression:+$expression and }$part"; done
+for part in "${filters[@]}"; do chosen="${chosen:+$chosen or }test($part)"; done
+[ -n "${chosen:-}" ] && expression="${expression:+$expression and }($chosen)"
+if command -v cargo-nextest >/dev/null; then
+  cargo nextest run --locked --workspace --no-tests=fail ${expression:+-E "$expression"}
+else
+  echo "cargo-nextest is not installed (cargo install cargo-nextest); using cargo test"
+  if [ -n "$expression" ]; then
+    # cargo test knows substrings only, which is enough for what is left out.
+    left_out=(); for part in "${excluded[@]}"; do name=${part#not test(}; left_out+=(--skip "${name%)}"); done
+    cargo test --locked --workspace -- "${left_out[@]}" "${filters[@]}"
+  else
+    cargo test --locked --workspace
+  fi
+fi
+
+if [ ${#skipped[@]} -gt 0 ]; then
+  printf '\n*** LEFT OUT ***\n'
+  printf '  %s\n' "${skipped[@]}"
+fi

@@ -1,0 +1,74 @@
+//! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
+
+mod mapper;
+mod memory;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+
+/// Measures what Genesis states about itself.
+///
+/// Progress goes to stderr; the last line of stdout is one JSON object, with the method and the machine in it. The exit
+/// code is 0 only when the run's own honesty checks hold.
+#[derive(Parser)]
+#[command(name = "genesis-bench", version)]
+struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Size and memory of the static agent over a real run: handshake, ignition of the Golden Template, idle.
+    #[command(after_help = "Example: genesis-bench memory --agent $(packaging/build-static.sh)")]
+    Memory(memory::Options),
+    /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
+    #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
+    Mapper(mapper::Options),
+}
+
+/// A figure that could not be had, or one that is not honest.
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let measured = match Args::parse().bench {
+        Bench::Memory(options) => memory::run(&options),
+        Bench::Mapper(options) => mapper::run(&options),
+    };
+    match measured {
+        Ok(mut figures) => {
+            figures["machine"] = machine();
+            #[allow(clippy::print_stdout, reason = "the figures are the output")]
+            {
+                println!("{figures}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            say(&format!("failed: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Progress, for people.
+fn say(text: &str) {
+    #[allow(clippy::print_stderr, reason = "progress belongs on stderr")]
+    {
+        eprintln!("{text}");
+    }
+}
+
+/// Enough of the machine to compare figures by.
+fn machine() -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    json!({
+        "cpu": model.trim_start_matches([' ', '\t', ':']),
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "kernel": read("/proc/sys/kernel/osrelease").trim(),
+    })
+}

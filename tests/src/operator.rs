@@ -1,0 +1,170 @@
+//! The operator of a test: keys, trust root, signed bundles.
+
+use std::collections::BTreeMap;
+
+use genesis_shared::bundle::{Bundle, TYP, Targets};
+use genesis_shared::command::{Class, CommandWire};
+use genesis_shared::id::{BundleId, Digest, PublicKey, WorkspaceId};
+use genesis_shared::secret::Secret;
+use genesis_shared::timestamp::Timestamp;
+use genesis_shared::trust::{self, Allowance, NamedKey, OperatorKey, RootKeys, Signers, TrustRoot};
+use genesisctl::ignition::{self, Template, Tenant};
+use genesisctl::keys::{Kind, PrivateKey, SigningKey};
+use genesisctl::sealing::Recipient;
+use genesisctl::sign::Document;
+
+use crate::canary::canary;
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// Random bytes.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).unwrap();
+    bytes
+}
+
+/// The system's time.
+pub fn now() -> Timestamp {
+    #[allow(clippy::disallowed_methods, reason = "a test's operator lives in real time")]
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
+/// A signing key of this name.
+pub fn signing_key(kid: &str) -> SigningKey {
+    PrivateKey::new(kid.parse().unwrap(), Kind::Signing, random()).signing().unwrap()
+}
+
+/// Keys and a trust root that knows them.
+pub struct Operator {
+    /// May ask everything.
+    pub key: SigningKey,
+    /// A second operator with the same rights.
+    pub second: SigningKey,
+    /// The signed trust root.
+    pub root_document: String,
+    /// What droplets pin.
+    pub pin: Digest,
+}
+
+impl Operator {
+    /// Fresh keys, and a root with this delivery key of the hub.
+    pub fn new(delivery: NamedKey) -> Self {
+        let (root_key, key, second) = (signing_key("root-1"), signing_key("ops-1"), signing_key("ops-2"));
+        let root = TrustRoot {
+            version: 1,
+            issued_at: now().plus_millis(-HOUR_MS),
+            expires_at: now().plus_millis(365 * 24 * HOUR_MS),
+            root: RootKeys { keys: vec![named(&root_key)], threshold: 1 },
+            operators: [&key, &second].map(|key| everything(key)).into(),
+            signers: Signers { read: 1, operate: 1, change: 1, destroy: 2 },
+            delivery: vec![delivery],
+            recovery: NamedKey { kid: "recovery-1".parse().unwrap(), public_key: PublicKey::from_bytes([9; 32]) },
+            revoked: vec![],
+        };
+        let payload = serde_json::to_vec(&root).unwrap();
+        let mut document = Document::draft(&payload);
+        document.sign(trust::TYP, &root_key).unwrap();
+        Self { key, second, root_document: document.to_text(), pin: Digest::of(&payload) }
+    }
+
+    /// A bundle for one workspace, valid for an hour.
+    pub fn bundle(&self, workspace: WorkspaceId, commands: Vec<CommandWire>) -> Bundle {
+        Bundle {
+            id: BundleId::from_random(random()),
+            issuer: self.key.kid().clone(),
+            issued_at: now(),
+            not_before: now().plus_millis(-HOUR_MS / 60),
+            not_after: now().plus_millis(HOUR_MS),
+            targets: Targets::Workspaces(vec![workspace]),
+            queue: "template".into(),
+            priority: 3,
+            rollout: None,
+            commands,
+            force: None,
+        }
+    }
+
+    /// The bundle's text, signed.
+    pub fn sign(&self, bundle: &Bundle) -> String {
+        sign_with(bundle, &[&self.key])
+    }
+}
+
+/// Signs whatever it is given, also what a careful tool would refuse.
+pub fn sign_with(bundle: &Bundle, keys: &[&SigningKey]) -> String {
+    let mut document = Document::draft(&serde_json::to_vec(bundle).unwrap());
+    for key in keys {
+        document.sign(TYP, key).unwrap();
+    }
+    document.to_text()
+}
+
+/// A key as a root names it.
+pub fn named(key: &SigningKey) -> NamedKey {
+    NamedKey { kid: key.kid().clone(), public_key: key.public() }
+}
+
+/// An entry that allows everything.
+pub fn everything(key: &SigningKey) -> OperatorKey {
+    let classes = [Class::Read, Class::Operate, Class::Change, Class::Destroy];
+    OperatorKey {
+        kid: key.kid().clone(),
+        public_key: key.public(),
+        allow: classes.map(Allowance::Class).into(),
+        workspaces: None,
+        queues: None,
+        not_before: now().plus_millis(-24 * HOUR_MS),
+        not_after: now().plus_millis(365 * 24 * HOUR_MS),
+    }
+}
+
+/// A tenant whose every secret is a canary, and whose every name is awkward.
+pub fn tenant(workspace: WorkspaceId, sealing_key: PublicKey) -> Tenant {
+    let oauth = |what: &str| {
+        format!(
+            r#"{{"clientId":"id","clientSecret":"{}","serverUrl":"","sendAdditionalBodyProperties":false,"additionalBodyProperties":""}}"#,
+            canary(what)
+        )
+    };
+    let credentials = [
+        ("TEMPLATE_GMAIL_UUID", oauth("gmail")),
+        (
+            "TEMPLATE_SMTP_UUID",
+            format!(r#"{{"host":"127.0.0.1","port":587,"user":"u","password":"{}","secure":true}}"#, canary("smtp")),
+        ),
+        ("TEMPLATE_OPENAI_UUID", format!(r#"{{"apiKey":"{}","header":false}}"#, canary("openai"))),
+        (
+            "TEMPLATE_LEADS_DB_UUID",
+            format!(
+                r#"{{"host":"127.0.0.1","database":"d","user":"u","password":"{}","port":1,"ssl":"disable","sshTunnel":false}}"#,
+                canary("db")
+            ),
+        ),
+        ("TEMPLATE_DASHBOARD_UUID", format!(r#"{{"name":"X-Key","value":"{}"}}"#, canary("dashboard"))),
+        ("TEMPLATE_TAVILY_UUID", format!(r#"{{"name":"Authorization","value":"{}"}}"#, canary("tavily"))),
+    ];
+    let variables = [
+        ("YOUR_DASHBOARD_URL", "https://app.example.com"),
+        ("YOUR_SENDER_EMAIL", "zoë@example.com"),
+        ("YOUR_NAME", "Zoë \"Z\" O'Brien $& \\ \n2nd line"),
+        ("YOUR_COMPANY_NAME", "Müller & Söhne <GmbH>"),
+        ("YOUR_CALENDLY_LINK_1", "https://calendly.example/x?a=1&b=2"),
+        ("YOUR_SUPABASE_URL", "https://db.example.com"),
+        ("YOUR_WORKSPACE_ID", "0192f0a1-1111-7000-8000-000000000001"),
+        ("YOUR_LEADS_TABLE", "genesis.leads_p_zoe"),
+    ];
+    Tenant {
+        recipient: Recipient { workspace, key: sealing_key },
+        credentials: credentials.map(|(name, data)| (name.to_owned(), Secret::new(data.into_bytes()))).into(),
+        variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        secret_variables: BTreeMap::from([("YOUR_WEBHOOK_TOKEN".to_owned(), Secret::new(canary("token")))]),
+    }
+}
+
+/// The commands that ignite the Golden Template for [`tenant`].
+pub fn ignition(workspace: WorkspaceId, sealing_key: PublicKey) -> Vec<CommandWire> {
+    let template = Template::golden().unwrap();
+    ignition::commands(&template, &tenant(workspace, sealing_key), || Ok(random())).unwrap()
+}

@@ -1,0 +1,211 @@
+//! A hub, an operator and one droplet's agent as real processes, over an n8n.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use genesis_shared::id::{DropletId, JobId, WorkspaceId};
+use genesis_shared::secret::Secret;
+use genesis_shared::trust::NamedKey;
+use genesis_shared::wire::{DropletCreate, DropletView, JobView};
+use genesisctl::client::HubClient;
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::n8n::{Kind, Listening, N8n};
+use crate::operator::{Operator, random};
+use crate::process::{Process, binary};
+use crate::until;
+
+/// The whole scene; dropped, everything ends and the folder is gone.
+pub struct Rig {
+    /// The hub's process.
+    pub hub: Process,
+    /// The agent's process.
+    pub agent: Process,
+    /// The n8n.
+    pub n8n: N8n,
+    /// Keys.
+    pub operator: Operator,
+    /// The operator's way to the hub.
+    pub client: HubClient,
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    /// The droplet.
+    pub droplet: DropletId,
+    hub_address: SocketAddr,
+    config: PathBuf,
+    agent_binary: PathBuf,
+    folder: TempDir,
+}
+
+#[derive(Deserialize)]
+struct Init {
+    ca_file: PathBuf,
+    delivery_public_key: genesis_shared::id::PublicKey,
+    delivery_kid: genesis_shared::id::KeyId,
+}
+
+#[derive(Deserialize)]
+struct Token {
+    token: String,
+}
+
+impl Rig {
+    /// Sets the scene with the agent of this build and waits until the droplet has enrolled.
+    pub async fn new(kind: Kind) -> Self {
+        let folder = TempDir::with_prefix("genesis-test-").unwrap();
+        let n8n = N8n::start(kind, folder.path()).await;
+        Self::over(n8n, folder, binary("genesis-agent")).await
+    }
+
+    /// Sets the scene over an n8n that runs already, with a given agent.
+    pub async fn over(n8n: N8n, folder: TempDir, agent_binary: PathBuf) -> Self {
+        let hub_dir = folder.path().join("hub");
+        let init: Init = one_shot(&["init", "--data-dir", path(&hub_dir)]);
+        let scopes = ["token", "create", "--data-dir", path(&hub_dir), "--name", "test", "--scope", "admin"];
+        let token: Token = one_shot(&scopes);
+        let (hub, hub_address) = start_hub(folder.path(), "127.0.0.1:0".parse().unwrap()).await;
+
+        let operator = Operator::new(NamedKey { kid: init.delivery_kid, public_key: init.delivery_public_key });
+        let ca = std::fs::read(&init.ca_file).unwrap();
+        let hub_url = format!("https://{hub_address}");
+        let client = HubClient::new(&hub_url, Some(&ca), Secret::new(token.token)).unwrap();
+        client.put_trust_root(operator.root_document.as_bytes()).await.unwrap();
+
+        let workspace = WorkspaceId::from_random(random());
+        let droplet: DropletId = "412001".parse().unwrap();
+        let create = DropletCreate {
+            workspace_id: workspace,
+            droplet_id: droplet.clone(),
+            name: None,
+            region: Some("fra1".into()),
+            labels: [("ring".to_owned(), "canary".to_owned())].into(),
+        };
+        let issued = client.add_droplet(&create).await.unwrap();
+        let token_file = folder.path().join("provisioning-token");
+        std::fs::write(&token_file, &issued.provisioning_token).unwrap();
+        let config = folder.path().join("agent.toml");
+        let text = format!(
+            "hub_url = {hub_url:?}\nhub_ca_file = {:?}\nworkspace_id = \"{workspace}\"\ndroplet_id = \"{droplet}\"\n\
+             data_dir = {:?}\ntrust_root_digest = \"{}\"\nprovisioning_token_file = {:?}\n\
+             [labels]\nring = \"canary\"\n[n8n]\nurl = {:?}\n",
+            init.ca_file,
+            folder.path().join("agent"),
+            operator.pin,
+            token_file,
+            n8n.url,
+        );
+        std::fs::write(&config, text).unwrap();
+        let agent = start_agent(&agent_binary, &config, folder.path());
+        let rig =
+            Self { hub, agent, n8n, operator, client, workspace, droplet, hub_address, config, agent_binary, folder };
+        rig.enrolled().await;
+        rig
+    }
+
+    /// The droplet, once it has enrolled.
+    pub async fn enrolled(&self) -> DropletView {
+        until("the droplet to enrol", || async {
+            let view = self.client.droplet(&self.droplet).await.ok()?;
+            view.sealing_key.is_some().then_some(view)
+        })
+        .await
+    }
+
+    /// Pushes a signed bundle and answers its one job.
+    pub async fn push(&self, bundle: &str) -> JobId {
+        let answer = self.client.push(bundle.as_bytes()).await.unwrap();
+        assert_eq!(answer.job_ids.len(), 1);
+        answer.job_ids[0]
+    }
+
+    /// The job, once nothing more will happen to it. Survives a hub that is away for a while.
+    pub async fn finished(&self, job: JobId) -> JobView {
+        until("the job to end", || async {
+            let view = self.client.job(job).await.ok()?;
+            view.state.is_final().then_some(view)
+        })
+        .await
+    }
+
+    /// Signs, pushes and waits: commands in, job out.
+    pub async fn run(&self, commands: Vec<genesis_shared::command::CommandWire>) -> JobView {
+        let bundle = self.operator.bundle(self.workspace, commands);
+        let job = self.push(&self.operator.sign(&bundle)).await;
+        self.finished(job).await
+    }
+
+    /// The commands of the Golden Template, sealed to this droplet.
+    pub async fn ignition(&self) -> Vec<genesis_shared::command::CommandWire> {
+        let key = self.enrolled().await.sealing_key.unwrap();
+        crate::operator::ignition(self.workspace, key)
+    }
+
+    /// The agent's own key to n8n, read from its data folder.
+    pub fn n8n_key(&self) -> String {
+        std::fs::read_to_string(self.agent_dir().join("secrets/n8n-api-key")).unwrap()
+    }
+
+    /// The agent's data folder.
+    pub fn agent_dir(&self) -> PathBuf {
+        self.folder.path().join("agent")
+    }
+
+    /// The hub's data folder.
+    pub fn hub_dir(&self) -> PathBuf {
+        self.folder.path().join("hub")
+    }
+
+    /// The folder that holds everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts the agent (again).
+    pub fn start_agent(&mut self) {
+        self.agent = start_agent(&self.agent_binary, &self.config, self.folder.path());
+    }
+
+    /// `kill -9` and a new start.
+    pub fn crash_agent(&mut self) {
+        self.agent.kill();
+        self.start_agent();
+    }
+
+    /// `kill -9` of the hub and a new start on the same address.
+    pub async fn crash_hub(&mut self) {
+        self.hub.kill();
+        self.start_hub().await;
+    }
+
+    /// Starts the hub again on the same address.
+    pub async fn start_hub(&mut self) {
+        self.hub = start_hub(self.folder.path(), self.hub_address).await.0;
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A verb of the hub that prints JSON and ends.
+fn one_shot<T: serde::de::DeserializeOwned>(args: &[&str]) -> T {
+    let output = Command::new(binary("genesis-hub")).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn start_hub(folder: &Path, listen: SocketAddr) -> (Process, SocketAddr) {
+    let config = folder.join("hub.toml");
+    std::fs::write(&config, "heartbeat_interval_s = 1\n").unwrap();
+    let mut command = Command::new(binary("genesis-hub"));
+    command.args(["serve", "--data-dir", path(&folder.join("hub")), "--listen", &listen.to_string()]);
+    let mut process = Process::start("hub", command.args(["--config", path(&config)]), folder);
+    let ready: Listening = process.first_line().await;
+    (process, ready.listening.parse().unwrap())
+}
+
+fn start_agent(agent_binary: &Path, config: &Path, folder: &Path) -> Process {
+    Process::start("agent", Command::new(agent_binary).args(["run", "--config", path(config)]), folder)
+}
