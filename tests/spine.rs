@@ -116,7 +116,7 @@ async fn takes_everything_back_when_a_later_step_is_refused(kind: Kind) {
     }
     let result = rig.run(commands).await.result.unwrap();
     assert_eq!((result.state, result.code.as_str()), (OutcomeState::Failed, "n8n_refused"), "{}", result.message);
-    assert!(result.message.contains("everything was put back"), "{}", result.message);
+    assert!(result.message.contains("was undone"), "{}", result.message);
     assert!(result.steps.iter().any(|step| step.state == "undone"));
     let content = rig.n8n.content(&rig.n8n_key()).await;
     assert_eq!((content.credentials.len(), content.workflows.len()), (0, 0));

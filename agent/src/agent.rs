@@ -16,7 +16,7 @@ use genesis_shared::wire::AgentConfig;
 use tokio::sync::Notify;
 
 use crate::config::{PACE, Settings};
-use crate::core::health::Health;
+use crate::core::health::{Condition, Health};
 use crate::core::timer::backoff;
 use crate::exec::Exec;
 use crate::exec::outbox::{Delivered, deliver};
@@ -191,7 +191,13 @@ impl<W: World> Agent<W> {
             workspace_id: self.settings.workspace_id,
             droplet_id: self.settings.droplet_id.clone(),
             timestamp: self.world.clock().now(),
-            state: health.condition().state_name().to_owned(),
+            state: match n8n_status {
+                N8nStatus::Running => health.condition(),
+                // Whatever the host has to spare, the tenant's workflows do not run.
+                N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => Condition::Degraded,
+            }
+            .state_name()
+            .to_owned(),
             n8n_status,
             n8n_version,
             active_workflows,

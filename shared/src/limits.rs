@@ -57,8 +57,8 @@ pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of records in one `POST results`: half of `REQUEST_BODY_BYTES_MAX`, the other half is for their envelope.
 pub const RESULTS_BATCH_BYTES_MAX: usize = REQUEST_BODY_BYTES_MAX / 2;
 
-/// Largest answer that the agent reads from n8n: a page of 250 workflows of 60 KB each is 15 MB, so pages are asked
-/// for in tens and one page of ten 1 MB workflows still fits.
+/// Largest answer that the agent reads from n8n: its largest page, 250 workflows, at 60 KB each is 15 MB. A droplet
+/// has some tens of workflows, so what is really held is below 2 MB.
 pub const N8N_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Lifetime of a provisioning token: 15 minutes (protocol.md, "Identity").
@@ -66,6 +66,10 @@ pub const PROVISIONING_TOKEN_TTL_MS: i64 = 15 * 60 * 1000;
 
 /// Lifetime of a sidecar token: 30 days.
 pub const SIDECAR_TOKEN_TTL_MS: i64 = 30 * 24 * 3600 * 1000;
+
+/// Free space without which an agent asks for no commands, in MiB: four bundles of `BUNDLE_BYTES_MAX` in the database
+/// and once more in its write-ahead log are 8 MiB. What it cannot keep it would only make the hub hand out in vain.
+pub const JOURNAL_RESERVE_MB: u64 = 8;
 
 /// How long a lease lasts without a sign of life from its droplet: two long polls and a restart of the agent.
 pub const LEASE_TTL_MS: i64 = 60 * 1000;

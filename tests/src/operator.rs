@@ -51,13 +51,18 @@ pub struct Operator {
 impl Operator {
     /// Fresh keys, and a root with this delivery key of the hub.
     pub fn new(delivery: NamedKey) -> Self {
+        Self::at(delivery, now())
+    }
+
+    /// The same at another time than the system's.
+    pub fn at(delivery: NamedKey, now: Timestamp) -> Self {
         let (root_key, key, second) = (signing_key("root-1"), signing_key("ops-1"), signing_key("ops-2"));
         let root = TrustRoot {
             version: 1,
-            issued_at: now().plus_millis(-HOUR_MS),
-            expires_at: now().plus_millis(365 * 24 * HOUR_MS),
+            issued_at: now.plus_millis(-HOUR_MS),
+            expires_at: now.plus_millis(365 * 24 * HOUR_MS),
             root: RootKeys { keys: vec![named(&root_key)], threshold: 1 },
-            operators: [&key, &second].map(|key| everything(key)).into(),
+            operators: [&key, &second].map(|key| everything_at(key, now)).into(),
             signers: Signers { read: 1, operate: 1, change: 1, destroy: 2 },
             delivery: vec![delivery],
             recovery: NamedKey { kid: "recovery-1".parse().unwrap(), public_key: PublicKey::from_bytes([9; 32]) },
@@ -71,12 +76,17 @@ impl Operator {
 
     /// A bundle for one workspace, valid for an hour.
     pub fn bundle(&self, workspace: WorkspaceId, commands: Vec<CommandWire>) -> Bundle {
+        self.bundle_at(workspace, commands, now())
+    }
+
+    /// The same at another time than the system's.
+    pub fn bundle_at(&self, workspace: WorkspaceId, commands: Vec<CommandWire>, now: Timestamp) -> Bundle {
         Bundle {
             id: BundleId::from_random(random()),
             issuer: self.key.kid().clone(),
-            issued_at: now(),
-            not_before: now().plus_millis(-HOUR_MS / 60),
-            not_after: now().plus_millis(HOUR_MS),
+            issued_at: now,
+            not_before: now.plus_millis(-HOUR_MS / 60),
+            not_after: now.plus_millis(24 * HOUR_MS),
             targets: Targets::Workspaces(vec![workspace]),
             queue: "template".into(),
             priority: 3,
@@ -108,6 +118,10 @@ pub fn named(key: &SigningKey) -> NamedKey {
 
 /// An entry that allows everything.
 pub fn everything(key: &SigningKey) -> OperatorKey {
+    everything_at(key, now())
+}
+
+fn everything_at(key: &SigningKey, now: Timestamp) -> OperatorKey {
     let classes = [Class::Read, Class::Operate, Class::Change, Class::Destroy];
     OperatorKey {
         kid: key.kid().clone(),
@@ -115,8 +129,8 @@ pub fn everything(key: &SigningKey) -> OperatorKey {
         allow: classes.map(Allowance::Class).into(),
         workspaces: None,
         queues: None,
-        not_before: now().plus_millis(-24 * HOUR_MS),
-        not_after: now().plus_millis(365 * 24 * HOUR_MS),
+        not_before: now.plus_millis(-24 * HOUR_MS),
+        not_after: now.plus_millis(365 * 24 * HOUR_MS),
     }
 }
 

@@ -36,7 +36,18 @@ pub struct Rig {
     hub_address: SocketAddr,
     config: PathBuf,
     agent_binary: PathBuf,
+    mounted: Option<Mounted>,
     folder: TempDir,
+}
+
+/// A file system that is unmounted when dropped, after the agent that uses it and before its folder is removed.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: a process that is only just ending may still hold it. The folder's removal would fail otherwise.
+        drop(Command::new("umount").args(["-l", path(&self.0)]).status());
+    }
 }
 
 #[derive(Deserialize)]
@@ -57,6 +68,20 @@ impl Rig {
         let folder = TempDir::with_prefix("genesis-test-").unwrap();
         let n8n = N8n::start(kind, folder.path()).await;
         Self::over(n8n, folder, binary("genesis-agent")).await
+    }
+
+    /// Sets the scene with the agent's data folder on a file system of its own, of this many KiB (needs root).
+    pub async fn with_small_disk(kib: u32) -> Self {
+        let folder = TempDir::with_prefix("genesis-test-").unwrap();
+        let disk = folder.path().join("agent");
+        std::fs::create_dir(&disk).unwrap();
+        let options = format!("size={kib}k");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs", path(&disk)]).status().unwrap();
+        assert!(mount.success(), "a small tmpfs can be mounted (as root)");
+        let n8n = N8n::start(Kind::StandIn, folder.path()).await;
+        let mut rig = Self::over(n8n, folder, binary("genesis-agent")).await;
+        rig.mounted = Some(Mounted(disk));
+        rig
     }
 
     /// Sets the scene over an n8n that runs already, with a given agent.
@@ -98,8 +123,21 @@ impl Rig {
         );
         std::fs::write(&config, text).unwrap();
         let agent = start_agent(&agent_binary, &config, folder.path());
-        let rig =
-            Self { hub, agent, n8n, operator, client, workspace, droplet, hub_address, config, agent_binary, folder };
+        let mounted = None;
+        let rig = Self {
+            hub,
+            agent,
+            n8n,
+            operator,
+            client,
+            workspace,
+            droplet,
+            hub_address,
+            config,
+            agent_binary,
+            mounted,
+            folder,
+        };
         rig.enrolled().await;
         rig
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use genesis_shared::id::Digest;
-use genesis_shared::limits::POLL_WAIT_S_MAX;
+use genesis_shared::limits::{JOURNAL_RESERVE_MB, POLL_WAIT_S_MAX};
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
@@ -13,7 +13,7 @@ use super::{Agent, Fatal};
 use crate::core::admit::{Delivery, Refusal, Situation, Verdict, admit};
 use crate::exec::outbox::{Delivered, deliver};
 use crate::journal::{JournalError, NewCommand};
-use crate::ports::{Clock, EffectError, Entropy, HubLink, World};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, World};
 
 impl<W: World> Agent<W> {
     /// Polls for ever.
@@ -31,6 +31,9 @@ impl<W: World> Agent<W> {
     }
 
     async fn poll_once(&self) -> Result<Result<(), EffectError>, Fatal> {
+        if let Err(error) = self.has_space() {
+            return Ok(Err(error));
+        }
         let token = match self.token_or_enrol().await? {
             Ok(token) => token,
             Err(error) => return Ok(Err(error)),
@@ -69,6 +72,19 @@ impl<W: World> Agent<W> {
                 Ok(Err(error))
             }
         }
+    }
+
+    /// Whether commands could be journaled at all.
+    fn has_space(&self) -> Result<(), EffectError> {
+        let free = self.world.host().preflight().disk_free_mb;
+        if free >= JOURNAL_RESERVE_MB {
+            return Ok(());
+        }
+        let message = format!(
+            "the disk with {} has {free} MiB left, {JOURNAL_RESERVE_MB} are needed to take commands; free some space, the agent goes on by itself",
+            self.settings.data_dir.display()
+        );
+        Err(EffectError::new(ErrorKind::Transient, "disk_full", message))
     }
 
     /// Admits one command and journals what came of it.

@@ -70,6 +70,18 @@ pub enum StepState {
     Undone,
 }
 
+impl StepState {
+    /// What it achieved, if it is done.
+    pub fn output(&self) -> Option<&StepOutput> {
+        if let Self::Done(_, output) = self { Some(output) } else { None }
+    }
+
+    /// What was there before, if its undo has begun.
+    pub fn undoing(&self) -> Option<&Before> {
+        if let Self::Undoing(before) = self { before.as_ref() } else { None }
+    }
+}
+
 /// Where the command stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phase {
@@ -198,10 +210,7 @@ impl SagaState {
     }
 
     fn fail(&mut self, next: usize, error: &StepError) {
-        let before = match &self.steps[next] {
-            StepState::Started(before) => Some(before.clone()),
-            _ => None,
-        };
+        let before = if let StepState::Started(before) = &self.steps[next] { Some(before.clone()) } else { None };
         self.steps[next] = StepState::Failed(before, error.clone());
         self.resumes = 0;
         // Past the commit point there is no way back: a step that can never be done leaves the command stuck.

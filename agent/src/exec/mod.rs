@@ -59,7 +59,7 @@ impl Running {
     fn known(&self) -> Known {
         let mut known = self.base.clone();
         for step in &self.state.steps {
-            if let StepState::Done(_, output) = step {
+            if let Some(output) = step.output() {
                 known.credentials.extend(output.credential.iter().map(|row| (row.name.clone(), row.clone())));
                 known.workflows.extend(output.workflow.iter().map(|row| (row.key.clone(), row.clone())));
             }
@@ -171,16 +171,15 @@ impl<W: World> Exec<'_, W> {
     ) -> Result<Result<crate::core::step::StepOutput, EffectError>, JournalError> {
         let step = running.plan.steps[n].clone();
         let known = running.known();
-        let before = match running.state.steps[n].clone() {
-            StepState::Started(before) => before,
-            _ => {
-                let before = match self.observe(&step, &known).await {
-                    Ok(before) => before,
-                    Err(error) => return Ok(Err(error)),
-                };
-                self.record(running, Event::Started { step: n, before: before.clone() })?;
-                before
-            }
+        let before = if let StepState::Started(before) = &running.state.steps[n] {
+            before.clone()
+        } else {
+            let before = match self.observe(&step, &known).await {
+                Ok(before) => before,
+                Err(error) => return Ok(Err(error)),
+            };
+            self.record(running, Event::Started { step: n, before: before.clone() })?;
+            before
         };
         Ok(self.perform(running, &step, &before, &known).await)
     }
@@ -189,10 +188,7 @@ impl<W: World> Exec<'_, W> {
         if !matches!(running.state.steps[n], StepState::Undoing(_)) {
             self.record(running, Event::UndoStarted { step: n })?;
         }
-        let before: Option<Before> = match &running.state.steps[n] {
-            StepState::Undoing(before) => before.clone(),
-            _ => None,
-        };
+        let before: Option<Before> = running.state.steps[n].undoing().cloned();
         let mut attempt = 0;
         loop {
             attempt += 1;

@@ -12,7 +12,7 @@ pub(super) fn result(running: &Running, end: &End, now: Timestamp) -> CommandRes
     let (state, code, message, retryable) = match end {
         End::Succeeded => (OutcomeState::Succeeded, "ok".to_owned(), "done".to_owned(), false),
         End::Failed(error) => {
-            let message = format!("{}; everything was put back as it was", error.message);
+            let message = format!("{}; what had been done was undone", error.message);
             (OutcomeState::Failed, error.code.clone(), message, error.retryable)
         }
         End::Stuck(error) => (OutcomeState::Stuck, error.code.clone(), error.message.clone(), error.retryable),
@@ -87,11 +87,9 @@ fn span(running: &Running, n: usize) -> (Timestamp, Timestamp) {
 fn output(running: &Running) -> Value {
     let answer = |command: usize| {
         let steps = running.plan.steps.iter().zip(&running.state.steps);
-        let mut answers = steps.filter(|(step, _)| step.command() == command).filter_map(|(_, state)| match state {
-            StepState::Done(_, output) if !output.answer.is_null() => Some(output.answer.clone()),
-            _ => None,
-        });
-        answers.next().unwrap_or(Value::Null)
+        let outputs = steps.filter(|(step, _)| step.command() == command).filter_map(|(_, state)| state.output());
+        let mut answers = outputs.map(|output| &output.answer).filter(|answer| !answer.is_null());
+        answers.next().cloned().unwrap_or(Value::Null)
     };
     (0..running.commands.len()).map(answer).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 
 use genesis_shared::id::BundleId;
 use genesis_shared::report::{CommandResult, OutboxRecord, Record};
@@ -22,7 +23,11 @@ const SCHEMA_VERSION: i64 = 1;
 pub struct Journal {
     connection: RefCell<Connection>,
     path: String,
+    hook: Option<WriteHook>,
 }
+
+/// Called before and after each write; `true` makes the write fail at that moment. Faults are injected through it.
+pub type WriteHook = Rc<dyn Fn() -> bool>;
 
 type Result<T> = std::result::Result<T, JournalError>;
 
@@ -41,9 +46,14 @@ impl Journal {
         // Only a second agent would hold the lock, and waiting for it to go away is systemd's business.
         connection.busy_timeout(std::time::Duration::ZERO).map_err(failed)?;
         connection.execute_batch(pragmas).map_err(failed)?;
-        let journal = Self { connection: RefCell::new(connection), path: name };
+        let journal = Self { connection: RefCell::new(connection), path: name, hook: None };
         journal.migrate()?;
         Ok(journal)
+    }
+
+    /// Watches every write from now on.
+    pub fn set_hook(&mut self, hook: WriteHook) {
+        self.hook = Some(hook);
     }
 
     fn migrate(&self) -> Result<()> {
@@ -328,10 +338,16 @@ impl Journal {
 
     fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection.borrow_mut();
+        let hooked = || match &self.hook {
+            Some(hook) if hook() => Err(rusqlite::Error::InvalidQuery),
+            _ => Ok(()),
+        };
         let run = || {
+            hooked()?;
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = change(&tx)?;
             tx.commit()?;
+            hooked()?;
             Ok(value)
         };
         run().map_err(|source| classify(&self.path, source))

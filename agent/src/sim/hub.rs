@@ -19,6 +19,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use tokio::sync::Notify;
 
+use super::crash::Crash;
 use super::parts::{SimClock, SimEntropy};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, HubLink};
 
@@ -38,6 +39,7 @@ pub struct SimHub {
     seed: Secret<[u8; 32]>,
     entropy: SimEntropy,
     clock: SimClock,
+    crash: Crash,
     jobs: RefCell<Vec<Job>>,
     records: RefCell<Vec<OutboxRecord>>,
     root: RefCell<Option<String>>,
@@ -48,13 +50,14 @@ pub struct SimHub {
 }
 
 impl SimHub {
-    pub(super) fn new(entropy: SimEntropy, clock: SimClock) -> Self {
+    pub(super) fn new(entropy: SimEntropy, clock: SimClock, crash: Crash) -> Self {
         let mut seed = [0; 32];
         entropy.fill(&mut seed);
         Self {
             seed: Secret::new(seed),
             entropy,
             clock,
+            crash,
             jobs: RefCell::default(),
             records: RefCell::default(),
             root: RefCell::default(),
@@ -111,10 +114,17 @@ impl SimHub {
     pub fn results(&self, job: JobId) -> Vec<CommandResult> {
         let records = self.records.borrow();
         let results = records.iter().filter_map(|record| match &record.record {
-            Record::Result(result) if result.job_id == job => Some(result.clone()),
-            _ => None,
+            Record::Result(result) => Some(result),
+            Record::Accepted { .. } | Record::Event(_) => None,
         });
-        results.collect()
+        results.filter(|result| result.job_id == job).cloned().collect()
+    }
+
+    /// A request on its way: others get their turn, and this life may end before it arrives.
+    async fn heard(&self) -> Result<(), EffectError> {
+        tokio::task::yield_now().await;
+        self.crash.point().await;
+        self.reachable()
     }
 
     fn reachable(&self) -> Result<(), EffectError> {
@@ -165,10 +175,9 @@ impl SimHub {
 
 impl HubLink for SimHub {
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
-        tokio::task::yield_now().await;
-        self.reachable()?;
+        self.heard().await?;
         self.enrolled.replace(Some(request.clone()));
-        tokio::task::yield_now().await;
+        self.crash.point().await;
         let config = AgentConfig {
             heartbeat_interval_s: 60,
             poll_wait_s: 25,
@@ -181,21 +190,18 @@ impl HubLink for SimHub {
     }
 
     async fn renew(&self, _droplet: &DropletId, _assertion: String) -> Result<RenewAnswer, EffectError> {
-        tokio::task::yield_now().await;
-        self.reachable().map(|()| self.renewed())
+        self.heard().await.map(|()| self.renewed())
     }
 
     async fn heartbeat(&self, _token: &Secret<String>, _beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
-        tokio::task::yield_now().await;
-        self.reachable()?;
+        self.heard().await?;
         self.beats.set(self.beats.get() + 1);
         let hub_time = self.clock.now();
         Ok(HeartbeatAnswer { work_waiting: false, next_interval_s: 60, hub_time, rotated: None })
     }
 
     async fn poll(&self, _token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError> {
-        tokio::task::yield_now().await;
-        self.reachable()?;
+        self.heard().await?;
         if self.lease(nonce).is_empty() {
             // Nothing came in time, or something did: either way the answer is what there is now.
             drop(tokio::time::timeout(wait, self.pushed.notified()).await);
@@ -205,8 +211,7 @@ impl HubLink for SimHub {
     }
 
     async fn results(&self, _token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {
-        tokio::task::yield_now().await;
-        self.reachable()?;
+        self.heard().await?;
         for record in records {
             if self.records.borrow().iter().any(|known| known.seq == record.seq) {
                 continue;
@@ -220,7 +225,7 @@ impl HubLink for SimHub {
             }
             self.records.borrow_mut().push(record.clone());
         }
-        tokio::task::yield_now().await;
+        self.crash.point().await;
         Ok(ResultsAnswer { stored_up_to: self.records.borrow().last().map_or(0, |record| record.seq) })
     }
 }

@@ -3,6 +3,7 @@
 //! Run it in a tokio runtime whose time is paused: a wait for an hour then takes no time, and the order of things
 //! depends on nothing but the seed.
 
+pub mod crash;
 pub mod hub;
 pub mod n8n;
 pub mod parts;
@@ -11,6 +12,7 @@ mod transport;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use crash::Crash;
 pub use hub::SimHub;
 pub use parts::{SimClock, SimEntropy, SimFiles, SimHost};
 pub use transport::SimTransport;
@@ -32,19 +34,22 @@ pub struct Outside {
     pub entropy: SimEntropy,
     /// Time.
     pub clock: SimClock,
+    /// Where the present life of the agent ends.
+    pub crash: Crash,
 }
 
 impl Outside {
     /// A fresh droplet; everything in it follows from the seed.
     pub fn new(seed: u64) -> Self {
         let config = n8n::Config { webhook_base: "https://droplet.example/".into(), ..n8n::Config::default() };
-        let (entropy, clock) = (SimEntropy::new(seed), SimClock::new());
+        let (entropy, clock, crash) = (SimEntropy::new(seed), SimClock::new(), Crash::default());
         Self {
             n8n: Rc::new(RefCell::new(n8n::Standin::new(config, seed))),
-            files: Rc::default(),
-            hub: Rc::new(SimHub::new(entropy.clone(), clock.clone())),
+            files: Rc::new(SimFiles::new(crash.clone())),
+            hub: Rc::new(SimHub::new(entropy.clone(), clock.clone(), crash.clone())),
             entropy,
             clock,
+            crash,
         }
     }
 }
@@ -65,10 +70,10 @@ impl SimWorld {
             public_url: None,
             answer_timeout_s: 60,
         };
-        let transport = SimTransport::new(Rc::clone(&outside.n8n));
+        let transport = SimTransport::new(Rc::clone(&outside.n8n), outside.crash.clone());
         Self {
             workflows: N8n::new(transport, Rc::clone(&outside.files), outside.entropy.clone(), settings),
-            host: SimHost::default(),
+            host: SimHost,
             outside: outside.clone(),
         }
     }

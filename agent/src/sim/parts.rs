@@ -11,6 +11,7 @@ use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::Preflight;
 use tokio::time::Instant;
 
+use super::crash::Crash;
 use crate::ports::{Clock, Entropy, FileError, Files, Host, HostSample};
 
 /// When every simulation begins, 2026-01-01T00:00:00Z in milliseconds.
@@ -77,13 +78,17 @@ impl Entropy for SimEntropy {
 }
 
 /// Files in memory.
-#[derive(Default)]
 pub struct SimFiles {
     content: RefCell<BTreeMap<String, Secret<Vec<u8>>>>,
     full: Cell<bool>,
+    crash: Crash,
 }
 
 impl SimFiles {
+    /// An empty disk.
+    pub fn new(crash: Crash) -> Self {
+        Self { content: RefCell::default(), full: Cell::default(), crash }
+    }
     /// Makes every write fail for want of space, or lets it succeed again.
     pub fn set_full(&self, full: bool) {
         self.full.set(full);
@@ -103,12 +108,17 @@ impl Files for SimFiles {
         Ok(self.content.borrow().get(name).cloned())
     }
     fn write_secret(&self, name: &str, content: &Secret<Vec<u8>>) -> Result<(), FileError> {
+        let failed = |kind: io::ErrorKind| {
+            Err(FileError { operation: "write", path: name.to_owned(), source: io::Error::from(kind) })
+        };
         if self.full.get() {
-            let source = io::Error::from(io::ErrorKind::StorageFull);
-            return Err(FileError { operation: "write", path: name.to_owned(), source });
+            return failed(io::ErrorKind::StorageFull);
+        }
+        if self.crash.is_over() {
+            return failed(io::ErrorKind::Other);
         }
         self.content.borrow_mut().insert(name.to_owned(), content.clone());
-        Ok(())
+        if self.crash.is_over() { failed(io::ErrorKind::Other) } else { Ok(()) }
     }
     fn read_outside(&self, path: &str) -> Result<Option<Secret<Vec<u8>>>, FileError> {
         Ok(self.content.borrow().get(&format!("outside:{path}")).cloned())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use genesis_shared::secret::Secret;
 
+use super::crash::Crash;
 use super::n8n::{self, Seen, Standin};
 use crate::real::n8n::{Answer, Request, Transport, TransportError};
 
@@ -13,21 +14,25 @@ use crate::real::n8n::{Answer, Request, Transport, TransportError};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A wire to a stand-in.
-pub struct SimTransport(Rc<RefCell<Standin>>);
+pub struct SimTransport {
+    standin: Rc<RefCell<Standin>>,
+    crash: Crash,
+}
 
 impl SimTransport {
-    /// To this one.
-    pub fn new(standin: Rc<RefCell<Standin>>) -> Self {
-        Self(standin)
+    /// To this one, in a life that may end.
+    pub fn new(standin: Rc<RefCell<Standin>>, crash: Crash) -> Self {
+        Self { standin, crash }
     }
 }
 
 impl Transport for SimTransport {
     async fn send(&self, request: Request) -> Result<Answer, TransportError> {
-        // A request takes a moment, so that others get their turn: it may be cut off before and after it is heard.
+        // A request takes a moment, so that others get their turn.
         tokio::task::yield_now().await;
-        let seen = self.0.borrow_mut().handle(&translate(&request));
-        tokio::task::yield_now().await;
+        self.crash.point().await;
+        let seen = self.standin.borrow_mut().handle(&translate(&request));
+        self.crash.point().await;
         match seen {
             Seen::Answer(answer) => Ok(translate_back(answer)),
             Seen::Late(delay, answer) if delay < ANSWER_TIMEOUT => {

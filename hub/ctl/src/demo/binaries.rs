@@ -29,7 +29,16 @@ pub async fn find(with_standin: bool) -> Result<Binaries, Error> {
     let own =
         std::env::current_exe().map_err(|e| Error::Build(format!("where this executable is cannot be told: {e}")))?;
     let built = match (std::env::var_os("CARGO"), std::env::var_os("CARGO_MANIFEST_DIR")) {
-        (Some(cargo), Some(package)) => build(Path::new(&cargo), Path::new(&package), &own, with_standin).await?,
+        (Some(cargo), Some(package)) => {
+            let (cargo, package) = (Path::new(&cargo), Path::new(&package));
+            let mut built = build(cargo, package, &own, &["--bin", "genesis-hub", "--bin", "genesis-agent"]).await?;
+            if with_standin {
+                // By itself, for what it needs of the agent's crate must not get into the agent.
+                let standin = ["-p", "genesis-agent", "--features", "sim", "--bin", "genesis-standin"];
+                built.extend(build(cargo, package, &own, &standin).await?);
+            }
+            built
+        }
         _ => BTreeMap::new(),
     };
     let get = |name: &str| match built.get(name) {
@@ -73,20 +82,14 @@ struct Target {
 }
 
 /// Builds and asks cargo itself where the binaries are, which `--target-dir` and the like may have moved.
-async fn build(
-    cargo: &Path,
-    package: &Path,
-    own: &Path,
-    with_standin: bool,
-) -> Result<BTreeMap<String, PathBuf>, Error> {
+async fn build(cargo: &Path, package: &Path, own: &Path, what: &[&str]) -> Result<BTreeMap<String, PathBuf>, Error> {
     let failed = |e: std::io::Error| Error::Build(e.to_string());
     let mut command = Command::new(cargo);
     command
         .args(["build", "--profile", &profile_of(own), "--message-format=json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(package.join("../../Cargo.toml"))
-        .args(["--bin", "genesis-hub", "--bin", "genesis-agent"])
-        .args(if with_standin { &["--bin", "genesis-standin"][..] } else { &[] })
+        .args(what)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // Cargo shows its own progress on standard error.

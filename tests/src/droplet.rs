@@ -1,0 +1,154 @@
+//! A pretend droplet with an operator: the real agent over the ports of `genesis_agent::sim`, in paused time.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use genesis_agent::agent::{Agent, Fatal};
+use genesis_agent::config::{N8nSettings, Settings};
+use genesis_agent::journal::Journal;
+use genesis_agent::ports::Clock;
+use genesis_agent::sim::hub::DELIVERY_KID;
+use genesis_agent::sim::{Outside, SimWorld};
+use genesis_shared::command::CommandWire;
+use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
+use genesis_shared::report::CommandResult;
+use genesis_shared::trust::NamedKey;
+use tempfile::TempDir;
+
+use crate::operator::Operator;
+
+/// Where the pretend cloud-init left the token.
+const TOKEN_FILE: &str = "/run/token";
+
+/// Virtual time in which every simulated command must end: longer than all retries together.
+const LONG: Duration = Duration::from_secs(6 * 3600);
+
+/// The droplet and everything around it.
+pub struct Droplet {
+    /// What survives a crash.
+    pub outside: Outside,
+    /// Keys.
+    pub operator: Operator,
+    /// The tenant.
+    pub workspace: WorkspaceId,
+    settings: Settings,
+    folder: TempDir,
+}
+
+impl Droplet {
+    /// A fresh droplet; call it within a runtime whose time is paused.
+    pub fn new(seed: u64) -> Self {
+        let outside = Outside::new(seed);
+        let delivery = NamedKey { kid: DELIVERY_KID.parse().unwrap(), public_key: outside.hub.delivery_key() };
+        let operator = Operator::at(delivery, outside.clock.now());
+        outside.hub.set_root(&operator.root_document);
+        outside.files.put_outside(TOKEN_FILE, b"0123456789abcdef");
+        let workspace = WorkspaceId::from_random([3; 16]);
+        // Memory, where there is such a folder: a simulation syncs thousands of times.
+        let base = std::path::Path::new("/dev/shm");
+        let folder = if base.is_dir() { TempDir::new_in(base) } else { TempDir::new() }.unwrap();
+        let settings = Settings {
+            hub_url: "https://hub.sim".into(),
+            hub_ca_file: None,
+            workspace_id: workspace,
+            droplet_id: "412".parse().unwrap(),
+            droplet_ip: None,
+            data_dir: folder.path().to_owned(),
+            trust_root_digest: operator.pin,
+            provisioning_token_file: Some(TOKEN_FILE.into()),
+            labels: BTreeMap::new(),
+            n8n: N8nSettings {
+                url: "http://n8n.sim".into(),
+                owner_email: "owner@genesis.internal".into(),
+                public_url: None,
+                answer_timeout_s: 60,
+            },
+        };
+        Self { outside, operator, workspace, settings, folder }
+    }
+
+    /// A new life of the agent on the same disk.
+    pub fn agent(&self) -> Agent<SimWorld> {
+        let mut journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
+        let crash = self.outside.crash.clone();
+        journal.set_hook(Rc::new(move || crash.is_over()));
+        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal).unwrap()
+    }
+
+    /// Runs an agent while `scene` plays.
+    ///
+    /// # Panics
+    /// The agent met something fatal, or the scene did not end within a long (virtual) time.
+    pub async fn while_running<T>(&self, scene: impl Future<Output = T>) -> T {
+        let agent = self.agent();
+        tokio::select! {
+            ended = agent.run() => panic!("the agent ended: {ended:?}"),
+            played = tokio::time::timeout(LONG, scene) => played.expect("the scene has not ended"),
+        }
+    }
+
+    /// Runs an agent until it meets something fatal.
+    pub async fn until_fatal(&self) -> Fatal {
+        tokio::time::timeout(LONG, self.agent().run()).await.expect("the agent goes on").unwrap_err()
+    }
+
+    /// The droplet's public sealing key; enrols first if need be.
+    pub async fn sealing_key(&self) -> PublicKey {
+        let enrolled = || async { self.outside.hub.enrolled() };
+        match self.outside.hub.enrolled() {
+            Some(request) => request.sealing_key,
+            None => self.while_running(wait_for(enrolled)).await.sealing_key,
+        }
+    }
+
+    /// Signs and queues commands.
+    pub fn push(&self, commands: Vec<CommandWire>) -> JobId {
+        let bundle = self.operator.bundle_at(self.workspace, commands, self.outside.clock.now());
+        self.outside.hub.push(&self.operator.sign(&bundle))
+    }
+
+    /// Waits for the result of a job; there must be exactly one.
+    pub async fn result(&self, job: JobId) -> CommandResult {
+        let result = wait_for(|| async { self.outside.hub.results(job).into_iter().next() }).await;
+        assert_eq!(self.outside.hub.results(job).len(), 1, "a job has one result");
+        result
+    }
+
+    /// Commands in, result out, with an agent that lives just for this.
+    pub async fn run(&self, commands: Vec<CommandWire>) -> CommandResult {
+        self.while_running(async { self.result(self.push(commands)).await }).await
+    }
+
+    /// The commands of the Golden Template.
+    pub async fn ignition(&self) -> Vec<CommandWire> {
+        crate::operator::ignition(self.workspace, self.sealing_key().await)
+    }
+
+    /// Names of the credentials and of the active workflows in n8n, sorted, doubles kept.
+    pub fn held(&self) -> (Vec<String>, Vec<String>) {
+        let standin = self.outside.n8n.borrow();
+        let mut credentials: Vec<String> = standin.n8n.credentials.iter().map(|c| c.name.clone()).collect();
+        let active = standin.n8n.workflows.iter().filter(|w| w.active_version_id.is_some());
+        let mut workflows: Vec<String> = active.map(|w| w.name.clone()).collect();
+        credentials.sort();
+        workflows.sort();
+        (credentials, workflows)
+    }
+
+    /// Everything in n8n that this droplet could have left behind.
+    pub fn is_empty(&self) -> bool {
+        let standin = self.outside.n8n.borrow();
+        standin.n8n.credentials.is_empty() && standin.n8n.workflows.is_empty()
+    }
+}
+
+/// Waits in virtual time until `look` finds something.
+pub async fn wait_for<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
