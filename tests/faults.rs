@@ -104,10 +104,10 @@ async fn what_cannot_be_undone_ends_as_stuck_and_says_where() {
     let mut commands = droplet.ignition().await;
     commands.truncate(7);
     // The workflow is refused for good, and then the credentials cannot be deleted again.
-    let mut standin = droplet.outside.n8n.borrow_mut();
-    standin.faults.push(Fault { count: None, ..Fault::once("POST", "/api/v1/workflows", failing(400)) });
-    standin.faults.push(Fault { count: None, ..Fault::once("DELETE", "/api/v1/credentials", failing(400)) });
-    drop(standin);
+    for (method, path) in [("POST", "/api/v1/workflows"), ("DELETE", "/api/v1/credentials")] {
+        let fault = Fault { count: None, ..Fault::once(method, path, failing(400)) };
+        droplet.outside.n8n.borrow_mut().faults.push(fault);
+    }
     let result = droplet.run(commands).await;
     assert_eq!((result.state, result.code.as_str()), (OutcomeState::Stuck, "n8n_refused"), "{}", result.message);
     assert!(result.steps.iter().any(|step| step.state == "undoing"), "{:?}", result.steps);
