@@ -1,4 +1,9 @@
 //! Others can speak our formats: a bundle by `jose` verifies, a credential by `@hpke/core` opens.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that cannot go on, or meets anything else, fails"
+)]
 
 use std::io::Write;
 use std::path::PathBuf;
