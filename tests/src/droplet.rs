@@ -88,6 +88,15 @@ impl Droplet {
         }
     }
 
+    /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash.
+    pub async fn one_life<T>(&self, scene: impl Future<Output = T>) -> Option<T> {
+        let agent = self.agent();
+        tokio::select! {
+            _ = agent.run() => None,
+            played = tokio::time::timeout(LONG, scene) => Some(played.expect("the scene has not ended")),
+        }
+    }
+
     /// Runs an agent until it meets something fatal.
     pub async fn until_fatal(&self) -> Fatal {
         tokio::time::timeout(LONG, self.agent().run()).await.expect("the agent goes on").unwrap_err()

@@ -10,6 +10,7 @@ pub mod n8n;
 pub mod operator;
 pub mod process;
 pub mod rig;
+pub mod scenario;
 
 use std::time::{Duration, Instant};
 

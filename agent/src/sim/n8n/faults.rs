@@ -23,10 +23,13 @@ pub enum Kind {
     Delay(Duration),
 }
 
+/// As a fault's method: every method but GET.
+pub const CHANGE: &str = "CHANGE";
+
 /// One scripted fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The method it matches; none matches all.
+    /// The method it matches; none matches all, [`CHANGE`] all but GET.
     pub method: Option<String>,
     /// What the path must begin with.
     pub path: String,
@@ -51,7 +54,10 @@ impl Fault {
 
     fn matches(&self, request: &Request) -> bool {
         self.count != Some(0)
-            && self.method.as_ref().is_none_or(|method| *method == request.method)
+            && self.method.as_ref().is_none_or(|method| match method.as_str() {
+                CHANGE => request.method != "GET",
+                method => method == request.method,
+            })
             && request.path.starts_with(&self.path)
     }
 

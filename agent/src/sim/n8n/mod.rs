@@ -37,7 +37,7 @@ mod workflows;
 mod tests;
 
 pub use answer::{Answer, Request};
-pub use faults::{Fault, Faults, Kind, Phase};
+pub use faults::{CHANGE, Fault, Faults, Kind, Phase};
 pub use http::Shared;
 pub use model::{ApiKey, Config, Credential, Execution, N8n, Owner, Tag, Version, Webhook, Workflow};
 pub use seed::Seed;
