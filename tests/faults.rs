@@ -73,6 +73,13 @@ async fn no_answer_to_any_request() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_answer_to_any_request_which_is_carried_out_later() {
+    for requests in 1..=4 {
+        every_request_may_meet(Kind::HandledLater(requests)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn waits_for_an_n8n_that_is_away_and_then_starting() {
     let droplet = Droplet::new(1);
     let commands = droplet.ignition().await;
@@ -122,11 +129,14 @@ async fn what_cannot_be_undone_ends_as_stuck_and_says_where() {
 async fn a_hub_that_is_away_changes_no_outcome_and_hears_of_it_later() {
     let droplet = Droplet::new(1);
     let commands = droplet.ignition().await;
+    // n8n is away at first, so that the hub can go between the acceptance and the work.
+    droplet.outside.n8n.borrow_mut().phase = Phase::Refusing;
     droplet
         .while_running(async {
             let job = droplet.push(commands);
             wait_for(|| async { droplet.outside.hub.records().first().cloned() }).await;
             droplet.outside.hub.set_away(true);
+            droplet.outside.n8n.borrow_mut().phase = Phase::Up;
             wait_for(|| async { (droplet.held().1.len() == 7).then_some(()) }).await;
             tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
             assert!(droplet.outside.hub.results(job).is_empty());

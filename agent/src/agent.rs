@@ -8,9 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use genesis_shared::id::Digest;
-use genesis_shared::limits::BACKOFF_MS_MAX;
+use genesis_shared::limits::{BACKOFF_MS_MAX, CLOCK_SKEW_S};
 use genesis_shared::report::{Heartbeat, N8nStatus};
 use genesis_shared::secret::Secret;
+use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::{TrustError, TrustRoot};
 use genesis_shared::wire::AgentConfig;
 use tokio::sync::Notify;
@@ -18,8 +19,8 @@ use tokio::sync::Notify;
 use crate::config::{PACE, Settings};
 use crate::core::health::{Condition, Health};
 use crate::core::timer::backoff;
-use crate::exec::Exec;
 use crate::exec::outbox::{Delivered, deliver};
+use crate::exec::{Exec, RETRY_AFTER_MAX};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, Workflows, World};
@@ -30,6 +31,9 @@ const META_PACE: &str = "pace";
 
 /// Secret file of the sidecar token.
 const TOKEN_FILE: &str = "sidecar-token";
+
+/// The code of the hub's 401.
+const UNAUTHORISED: &str = "hub_unauthorised";
 
 /// What ends the agent; everything else it survives.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +62,7 @@ pub struct Agent<W> {
     work: Notify,
     /// There may be a report to deliver.
     mail: Notify,
-    /// The hub has something, or enrolment is done: ask now.
+    /// The hub has something: end a pause.
     call: Notify,
 }
 
@@ -157,8 +161,10 @@ impl<W: World> Agent<W> {
                         self.keep_token(&Secret::new(renewed.sidecar_token))?;
                     }
                     if answer.work_waiting {
-                        self.call.notify_one();
+                        // Ends a pause, never a poll under way.
+                        self.call.notify_waiters();
                     }
+                    self.note_clock_offset(answer.hub_time);
                     Duration::from_secs(answer.next_interval_s.clamp(1, 3600))
                 }
                 Err(error) => {
@@ -214,6 +220,17 @@ impl<W: World> Agent<W> {
         })
     }
 
+    /// Bundles and tokens have times; a droplet whose clock is far off refuses them, and somebody should know why.
+    fn note_clock_offset(&self, hub_time: Timestamp) {
+        let offset_ms = self.world.clock().now().millis_since(hub_time);
+        if offset_ms.abs() > CLOCK_SKEW_S * 1000 {
+            tracing::warn!(
+                offset_ms,
+                "this droplet's clock is off; commands are refused until it is right (check NTP)"
+            );
+        }
+    }
+
     fn current_token(&self) -> Option<Secret<String>> {
         self.token.borrow().clone()
     }
@@ -230,26 +247,29 @@ impl<W: World> Agent<W> {
 
     /// Stops using a token that the hub refused, unless another lane has replaced it meanwhile.
     fn forget_refused_token(&self, used: &Secret<String>, error: &EffectError) {
-        let refused = error.code == "hub_unauthorised";
+        let refused = error.code == UNAUTHORISED;
         let current = self.token.borrow().as_ref().is_some_and(|token| token.expose() == used.expose());
         if refused && current {
             self.token.replace(None);
-            self.call.notify_one();
+            self.call.notify_waiters();
         }
     }
 
-    /// Waits before trying again, with jitter; a fleet that lost its hub comes back spread out.
+    /// Waits before trying again, with jitter; a fleet that lost its hub comes back spread out. A call cuts it short.
     async fn pause(&self, what: &'static str, error: &EffectError, attempt: u32) {
         let jittered = backoff(attempt, self.world.entropy().number());
         let permanent = Duration::from_millis(BACKOFF_MS_MAX);
         let pause = match (error.kind, error.retry_after) {
-            (_, Some(asked)) => asked.max(jittered),
+            (_, Some(asked)) => asked.clamp(jittered, RETRY_AFTER_MAX.max(jittered)),
             // Trying does not help until somebody has done something: be patient.
             (ErrorKind::Permanent, None) if attempt > 3 => permanent,
             (ErrorKind::Permanent | ErrorKind::Transient | ErrorKind::Ambiguous, None) => jittered,
         };
         tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}");
-        self.world.clock().sleep(pause).await;
+        tokio::select! {
+            () = self.world.clock().sleep(pause) => {}
+            () = self.call.notified() => {}
+        }
     }
 
     /// The digest that this droplet was installed with.

@@ -98,6 +98,8 @@ pub trait Workflows {
     async fn delete_credential(&self, id: &str) -> Result<(), EffectError>;
     /// Every workflow, all pages, each once.
     async fn workflows(&self) -> Result<Vec<WorkflowInfo>, EffectError>;
+    /// One workflow without its nodes; `None` if there is none of that id.
+    async fn workflow_info(&self, id: &str) -> Result<Option<WorkflowInfo>, EffectError>;
     /// One workflow with its nodes; `None` if there is none of that id.
     async fn workflow(&self, id: &str) -> Result<Option<Value>, EffectError>;
     /// Creates a workflow from an accepted body and answers its id. Not idempotent: observe first.

@@ -125,7 +125,7 @@ fn check(claims: &Claims, expected: &Expected<'_>, now: Timestamp) -> Result<(),
     }
     let (now, iat, exp) = (now.seconds(), claims.iat, claims.exp);
     let lifetime_fits = exp > iat && exp.saturating_sub(iat) <= DELIVERY_TOKEN_TTL_S;
-    if !lifetime_fits || iat > now.saturating_add(CLOCK_SKEW_S) || exp <= now {
+    if !lifetime_fits || iat > now.saturating_add(CLOCK_SKEW_S) || exp.saturating_add(CLOCK_SKEW_S) <= now {
         return Err(DeliveryError::Time { now, iat, exp });
     }
     Ok(())

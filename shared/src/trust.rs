@@ -159,7 +159,8 @@ impl TrustRoot {
         }
         let claimed: Self = jws.unverified()?;
         claimed.check()?;
-        let root: Verified<Self> = jws.verify(|kid| find(&claimed.root.keys, kid))?;
+        let root: Verified<Self> =
+            jws.verify(|kid| if claimed.revoked.contains(kid) { None } else { find(&claimed.root.keys, kid) })?;
         let (signed, threshold) = (root.signers().len(), claimed.root.threshold);
         if signed < threshold {
             return Err(TrustError::BelowThreshold { signed, threshold });

@@ -5,7 +5,7 @@ use genesis_shared::secret::Secret;
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::{HandshakeAnswer, HandshakeRequest, handshake_proof};
 
-use super::{Agent, Fatal, META_PACE, META_TRUST_ROOT};
+use super::{Agent, Fatal, META_PACE, META_TRUST_ROOT, UNAUTHORISED};
 use crate::identity::IdentityError;
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, World};
 
@@ -31,8 +31,16 @@ impl<W: World> Agent<W> {
                 tracing::info!("renewed the sidecar token");
                 Ok(Ok(token))
             }
+            // The hub does not know this droplet any more; with a new provisioning token it can learn to know it.
+            Err(error) if error.code == UNAUTHORISED && self.has_provisioning_token()? => self.handshake().await,
             Err(error) => Ok(Err(error)),
         }
+    }
+
+    fn has_provisioning_token(&self) -> Result<bool, Fatal> {
+        let Some(path) = &self.settings.provisioning_token_file else { return Ok(false) };
+        let content = self.world.files().read_outside(&path.display().to_string()).map_err(IdentityError::File)?;
+        Ok(content.is_some())
     }
 
     async fn handshake(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {
@@ -43,7 +51,7 @@ impl<W: World> Agent<W> {
         let answer = match self.world.hub().handshake(&request).await {
             Ok(answer) => answer,
             Err(mut error) => {
-                if error.code == "hub_unauthorised" {
+                if error.code == UNAUTHORISED {
                     error.message += "; issue a new provisioning token for this droplet and write it to the token file";
                 }
                 return Ok(Err(error));

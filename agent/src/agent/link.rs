@@ -9,9 +9,10 @@ use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
 
-use super::{Agent, Fatal};
-use crate::core::admit::{Delivery, Refusal, Situation, Verdict, admit};
+use super::{Agent, Fatal, UNAUTHORISED};
+use crate::core::admit::{Delivery, Refusal, Rule, Situation, Verdict, admit};
 use crate::exec::outbox::{Delivered, deliver};
+use crate::exec::result::fit;
 use crate::journal::{JournalError, NewCommand};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, World};
 
@@ -43,6 +44,8 @@ impl<W: World> Agent<W> {
             match deliver(&self.journal, self.world.hub(), &token).await? {
                 Delivered::Empty => break,
                 Delivered::Some => {}
+                // What the hub will never take must not keep it from being asked.
+                Delivered::NotNow(error) if error.kind == ErrorKind::Permanent && error.code != UNAUTHORISED => break,
                 Delivered::NotNow(error) => {
                     self.forget_refused_token(&token, &error);
                     return Ok(Err(error));
@@ -55,12 +58,7 @@ impl<W: World> Agent<W> {
             HEXLOWER.encode(&bytes)
         };
         let wait = Duration::from_secs(self.pace.get().poll_wait_s.min(POLL_WAIT_S_MAX));
-        let polled = tokio::select! {
-            polled = self.world.hub().poll(&token, wait, &nonce) => polled,
-            // The heartbeat heard of work that this poll does not bring, or the token was refused: ask anew.
-            () = self.call.notified() => return Ok(Ok(())),
-        };
-        match polled {
+        match self.world.hub().poll(&token, wait, &nonce).await {
             Ok(answer) => {
                 for leased in &answer.commands {
                     self.take(leased, &nonce)?;
@@ -143,18 +141,20 @@ impl<W: World> Agent<W> {
     fn reject(&self, leased: &LeasedCommand, refusal: &Refusal) -> Result<(), JournalError> {
         let now = self.world.clock().now();
         tracing::warn!(job = %leased.job_id, rule = refusal.rule.code(), "refused: {}", refusal.why);
-        let result = CommandResult {
+        let mut result = CommandResult {
             job_id: leased.job_id,
             bundle_id: refusal.bundle_id,
             state: OutcomeState::Rejected,
             code: refusal.rule.code().to_owned(),
             message: refusal.why.clone(),
-            retryable: false,
+            // A clock that is wrong may be right when the bundle is signed anew.
+            retryable: matches!(refusal.rule, Rule::A8Time | Rule::A11Delivery),
             started_at: now,
             finished_at: now,
             steps: vec![],
             output: serde_json::Value::Array(vec![]),
         };
+        fit(&mut result);
         self.journal.report(&Record::Result(result), now)
     }
 }

@@ -74,6 +74,14 @@ pub enum Problem {
         /// `expression` or `code`.
         context: &'static str,
     },
+    /// A token in a node's name or in the connections, which refer to nodes by name.
+    #[error("{place}: {token} may not stand here, for expressions and connections refer to nodes by name")]
+    PlaceholderInName {
+        /// Where.
+        place: String,
+        /// The token.
+        token: String,
+    },
     /// A name that is not `YOUR_` and capitals, digits, underscores.
     #[error("variable {0:?} is not named YOUR_… in capitals, digits and underscores")]
     BadVariableName(String),
@@ -82,8 +90,18 @@ pub enum Problem {
 /// What every variable's name begins with.
 const VARIABLE_PREFIX: &str = "YOUR_";
 
-/// Parameters that n8n runs as code or hands to a database as a statement.
-const CODE_PARAMETERS: &[&str] = &["jsCode", "pythonCode", "functionCode", "jsonSchema", "query"];
+/// Parameters that n8n runs as code, parses as JSON, or hands to a database as a statement.
+const CODE_PARAMETERS: &[&str] = &[
+    "jsCode",
+    "pythonCode",
+    "functionCode",
+    "jsonSchema",
+    "jsonBody",
+    "jsonHeaders",
+    "jsonQuery",
+    "jsonOutput",
+    "query",
+];
 
 /// Maps a template.
 ///
@@ -130,6 +148,10 @@ impl Mapper<'_> {
                     let nodes = nodes.iter().enumerate();
                     nodes.map(|(n, node)| self.node(node, &format!("nodes[{n}]"))).collect()
                 }
+                ("connections", _) => {
+                    self.no_token(&value.to_string(), key);
+                    value.clone()
+                }
                 _ => self.value(value, key, false),
             };
             mapped.insert(key.clone(), value);
@@ -149,11 +171,21 @@ impl Mapper<'_> {
                     .iter()
                     .map(|(slot, reference)| (slot.clone(), self.reference(name, slot, reference)))
                     .collect(),
+                ("name", Value::String(text)) => {
+                    self.no_token(text, &format!("{place}.name"));
+                    value.clone()
+                }
                 _ => self.value(value, &format!("{place}.{key}"), false),
             };
             (key.clone(), value)
         });
         Value::Object(entries.collect())
+    }
+
+    fn no_token(&mut self, text: &str, place: &str) {
+        if let Some((_, token, _)) = next_token(text) {
+            self.problems.insert(Problem::PlaceholderInName { place: place.to_owned(), token: token.to_owned() });
+        }
     }
 
     /// Maps one `credentials.<slot>`; keys beside `id` and `name` stay.
@@ -251,15 +283,15 @@ impl Mapper<'_> {
 
 /// The first placeholder of a text: what stands before it, the placeholder, what stands after it.
 ///
-/// A placeholder is as long as it can be, so `YOUR_LINK_10` is never `YOUR_LINK_1` and a zero; and it stands free on
-/// its left, so `MY_YOUR_NAME` is none.
+/// A placeholder is as long as it can be, so `YOUR_LINK_10` is never `YOUR_LINK_1` and a zero. What stands before it
+/// does not matter: in code it may well be the `n` of an escaped line break.
 fn next_token(text: &str) -> Option<(&str, &str, &str)> {
     let mut from = 0;
     while let Some(found) = find_prefix(&text[from..]) {
         let start = from + found;
         let length = text[start..].bytes().take_while(|b| is_token_byte(*b)).count();
-        let (end, free) = (start + length, !text[..start].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
-        if free && is_placeholder(&text[start..end]) {
+        let end = start + length;
+        if is_placeholder(&text[start..end]) {
             return Some((&text[..start], &text[start..end], &text[end..]));
         }
         from = end.max(start + 1);

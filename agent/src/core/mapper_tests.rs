@@ -62,11 +62,12 @@ fn the_longest_placeholder_wins() {
 }
 
 #[test]
-fn only_free_standing_tokens_are_placeholders() {
+fn a_placeholder_is_found_whatever_stands_before_it() {
     let pairs = [("YOUR_NAME", "x")];
-    for text in ["MY_YOUR_NAME", "nYOUR_NAME", "your_name", "YOUR_", "YOUR NAME", "TEMPLATE_ENGINE"] {
+    for text in ["your_name", "YOUR_", "YOUR NAME", "TEMPLATE_ENGINE"] {
         assert_eq!(mapped_parameter(text, &pairs).unwrap(), text);
     }
+    assert_eq!(mapped_parameter("v1_YOUR_NAME \\nYOUR_NAME", &pairs).unwrap(), "v1_x \\nx");
     assert_eq!(mapped_parameter("äYOUR_NAMEä YOUR_NAMEs", &pairs).unwrap(), "äxä xs");
 }
 
@@ -127,6 +128,8 @@ fn a_value_cannot_become_an_expression_or_code() {
     unsafe_value("={{ 'YOUR_NAME' }}", "' + $env.SECRET + '");
     let code = workflow(json!({"jsCode": "const n = 'YOUR_NAME';"}), json!({}));
     assert!(map(&code, &bindings(), &variables(&[("YOUR_NAME", "O'Brien")])).is_err());
+    let body = workflow(json!({"jsonBody": "={ \"name\": \"YOUR_NAME\" }"}), json!({}));
+    assert!(map(&body, &bindings(), &variables(&[("YOUR_NAME", "a\", \"admin\": \"yes")])).is_err());
     let statement = workflow(json!({"query": "SELECT * FROM YOUR_TABLE"}), json!({}));
     assert!(map(&statement, &bindings(), &variables(&[("YOUR_TABLE", "leads; DROP TABLE x")])).is_err());
     assert!(map(&statement, &bindings(), &variables(&[("YOUR_TABLE", "genesis.leads_p_acme")])).is_ok());
@@ -135,6 +138,15 @@ fn a_value_cannot_become_an_expression_or_code() {
         mapped_parameter("=Hi YOUR_NAME {{ 1 }}", &[("YOUR_NAME", "O'B \"x\"")]).unwrap(),
         "=Hi O'B \"x\" {{ 1 }}"
     );
+}
+
+#[test]
+fn refuses_a_placeholder_where_nodes_are_referred_to_by_name() {
+    let template =
+        json!({"name": "YOUR_NAME", "nodes": [{"name": "Mail YOUR_NAME"}], "connections": {"Mail YOUR_NAME": {}}});
+    let problems = map(&template, &bindings(), &variables(&[("YOUR_NAME", "x")])).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems.iter().all(|problem| matches!(problem, Problem::PlaceholderInName { .. })));
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub fn plan(commands: &[Command], known: &Known, opened: &OpenedVariables) -> Re
         let message = format!("nothing was changed; {} to mend: {}", problems.len(), problems.join("; "));
         return Err(StepError { code: "cannot_map".into(), message, retryable: false });
     }
+    if steps.iter().any(|step| matches!(step, Step::PutCredential { .. } | Step::PutWorkflow { .. })) {
+        steps.push(Step::RemoveDoubles { command: commands.len() - 1 });
+    }
     let commit_point = steps.len();
     Ok(Plan { steps, commit_point })
 }
@@ -164,7 +167,14 @@ mod tests {
     #[test]
     fn an_ignition_is_credentials_then_workflows_then_activation() {
         let commands = [inject("mail", "smtp"), deploy("a", "smtp", "mail"), activate("a"), Command::HealthCheck];
-        let expected = ["put_credential mail", "put_workflow a", "check_references a", "activate a", "check_health"];
+        let expected = [
+            "put_credential mail",
+            "put_workflow a",
+            "check_references a",
+            "activate a",
+            "check_health",
+            "remove_doubles",
+        ];
         assert_eq!(planned(&commands).unwrap(), expected);
     }
 

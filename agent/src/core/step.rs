@@ -41,6 +41,11 @@ pub enum Step {
         /// Managed key.
         key: WorkflowKey,
     },
+    /// Removes what a create whose answer came too late made a second time. Last step of a plan that creates.
+    RemoveDoubles {
+        /// Index of the last command in its bundle.
+        command: usize,
+    },
     /// Looks at n8n and the host; changes nothing.
     CheckHealth {
         /// Index of the command in its bundle.
@@ -56,6 +61,7 @@ impl Step {
             | Self::PutWorkflow { command, .. }
             | Self::CheckReferences { command, .. }
             | Self::Activate { command, .. }
+            | Self::RemoveDoubles { command }
             | Self::CheckHealth { command } => *command,
         }
     }
@@ -67,6 +73,7 @@ impl Step {
             Self::PutWorkflow { key, .. } => format!("put_workflow {key}"),
             Self::CheckReferences { key, .. } => format!("check_references {key}"),
             Self::Activate { key, .. } => format!("activate {key}"),
+            Self::RemoveDoubles { .. } => "remove_doubles".to_owned(),
             Self::CheckHealth { .. } => "check_health".to_owned(),
         }
     }
@@ -75,7 +82,8 @@ impl Step {
     pub fn has_effect(&self) -> bool {
         match self {
             Self::PutCredential { .. } | Self::PutWorkflow { .. } | Self::Activate { .. } => true,
-            Self::CheckReferences { .. } | Self::CheckHealth { .. } => false,
+            // What it removes was never wanted.
+            Self::RemoveDoubles { .. } | Self::CheckReferences { .. } | Self::CheckHealth { .. } => false,
         }
     }
 }

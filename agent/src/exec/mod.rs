@@ -7,28 +7,36 @@
 mod observe;
 pub mod outbox;
 mod perform;
-mod result;
+pub(crate) mod result;
+mod sealed;
 mod undo;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use genesis_shared::bundle::Bundle;
 use genesis_shared::chain::Chain;
 use genesis_shared::command::Command;
 use genesis_shared::id::WorkspaceId;
 use genesis_shared::limits::{STEP_ATTEMPTS_MAX, UNDO_ATTEMPTS_MAX};
-use genesis_shared::report::{CommandResult, OutcomeState};
-use genesis_shared::seal::Context;
+use genesis_shared::report::{CommandResult, N8nStatus, OutcomeState};
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 
-use crate::core::plan::{Known, OpenedVariables, Plan, plan};
+use crate::core::plan::{Known, Plan, plan};
 use crate::core::saga::{End, Event, Next, SagaState, StepState};
-use crate::core::step::{Before, StepError};
+use crate::core::step::{Before, CredentialRow, Step, StepError};
 use crate::core::timer::backoff;
+use crate::exec::sealed::{redact, redacted};
 use crate::identity::Identity;
 use crate::journal::{Ending, Journal, JournalError, MapChanges, OpenCommand};
-use crate::ports::{Clock, EffectError, Entropy, ErrorKind, World};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Workflows, World};
+
+/// How long n8n gets to finish what it was at when it answers again after a silence.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// The longest pause that another side may ask for.
+pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// Runs commands against one droplet.
 pub struct Exec<'a, W> {
@@ -46,6 +54,8 @@ pub struct Exec<'a, W> {
 struct Running {
     command: OpenCommand,
     commands: Vec<Command>,
+    /// What was sealed in them and may appear in nothing that leaves the droplet.
+    secrets: Vec<Secret<String>>,
     plan: Plan,
     /// The id map without this command.
     base: Known,
@@ -65,6 +75,23 @@ impl Running {
             }
         }
         known
+    }
+
+    /// What was there before a step that is done.
+    fn before(&self, step: &Step) -> Option<&Before> {
+        let n = self.plan.steps.iter().position(|other| other == step)?;
+        if let StepState::Done(before, _) = &self.state.steps[n] { Some(before) } else { None }
+    }
+
+    /// The id map after an end in the middle: of credentials that were touched, nobody knows the data any more.
+    fn doubtful(&self) -> MapChanges {
+        let touched = self.plan.steps.iter().zip(&self.state.steps).filter_map(|(step, state)| match (step, state) {
+            (Step::PutCredential { .. }, StepState::Pending | StepState::Undone) => None,
+            (Step::PutCredential { name, .. }, _) => self.base.credentials.get(name),
+            _ => None,
+        });
+        let doubt = |row: &CredentialRow| CredentialRow { fingerprint: "unknown".into(), ..row.clone() };
+        MapChanges { credentials: touched.map(doubt).collect(), workflows: vec![] }
     }
 }
 
@@ -130,7 +157,8 @@ impl<W: World> Exec<'_, W> {
                 }
             };
         }
-        Ok(Some(Running { command, commands, plan, base, state, attempts: BTreeMap::new() }))
+        let secrets = self.secrets(&commands);
+        Ok(Some(Running { command, commands, secrets, plan, base, state, attempts: BTreeMap::new() }))
     }
 
     async fn run(&self, mut running: Running) -> Result<(), JournalError> {
@@ -149,12 +177,15 @@ impl<W: World> Exec<'_, W> {
             attempt += 1;
             running.attempts.insert(n, attempt);
             let event = match self.try_step(running, n).await? {
-                Ok(output) => Event::Done { step: n, output },
+                Ok(mut output) => {
+                    redact(&mut output.answer, &running.secrets);
+                    Event::Done { step: n, output }
+                }
                 Err(error) if error.kind == ErrorKind::Permanent || attempt >= STEP_ATTEMPTS_MAX => {
-                    Event::Failed { step: n, error: step_error(&error, attempt) }
+                    Event::Failed { step: n, error: step_error(&error, attempt, &running.secrets) }
                 }
                 Err(error) => {
-                    self.wait(running.plan.steps[n].title(), &error, attempt).await;
+                    self.wait(running.plan.steps[n].title(), &error, attempt, &running.secrets).await;
                     continue;
                 }
             };
@@ -202,10 +233,10 @@ impl<W: World> Exec<'_, W> {
             let event = match undone {
                 Ok(()) => Event::UndoDone { step: n },
                 Err(error) if error.kind == ErrorKind::Permanent || attempt >= UNDO_ATTEMPTS_MAX => {
-                    Event::UndoFailed { step: n, error: step_error(&error, attempt) }
+                    Event::UndoFailed { step: n, error: step_error(&error, attempt, &running.secrets) }
                 }
                 Err(error) => {
-                    self.wait(format!("undo of {}", step.title()), &error, attempt).await;
+                    self.wait(format!("undo of {}", step.title()), &error, attempt, &running.secrets).await;
                     continue;
                 }
             };
@@ -237,7 +268,8 @@ impl<W: World> Exec<'_, W> {
                     workflows: known.workflows.into_values().collect(),
                 }
             }
-            End::Failed(_) | End::Stuck(_) => MapChanges::default(),
+            End::Failed(_) => MapChanges::default(),
+            End::Stuck(_) => running.doubtful(),
         };
         let event = running.command.events.last().map(|(_, event)| event.clone()).filter(|e| *e != Event::Resumed);
         self.journal.finish(&Ending { seq: running.command.seq, event, result: &result, changes }, now)?;
@@ -283,65 +315,27 @@ impl<W: World> Exec<'_, W> {
         self.end_early(&command, OutcomeState::Stuck, error).map(|()| true)
     }
 
-    /// Opens everything that is sealed in the commands, before anything is done.
-    fn open_all(&self, commands: &[Command]) -> Result<OpenedVariables, StepError> {
-        let mut opened = OpenedVariables::new();
-        for (n, command) in commands.iter().enumerate() {
-            match command {
-                Command::InjectCredential(inject) => drop(self.open_credential(inject)?),
-                Command::DeployWorkflow(deploy) => {
-                    if let Some(variables) = self.open_variables(deploy)? {
-                        opened.insert(n, variables);
-                    }
-                }
-                Command::HealthCheck | Command::ActivateWorkflow(_) => {}
-            }
-        }
-        Ok(opened)
-    }
-
-    fn open_credential(
-        &self,
-        inject: &genesis_shared::command::InjectCredential,
-    ) -> Result<Secret<Vec<u8>>, StepError> {
-        let context = Context::credential(self.workspace_id, &inject.name, &inject.credential_type);
-        let data = self.identity.sealing.open(&inject.sealed_data, &context).map_err(|error| StepError {
-            code: "cannot_open".into(),
-            message: format!("credential {}: {error}", inject.name),
-            retryable: false,
-        })?;
-        // The parser's words could quote the secret, so they are not passed on.
-        match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(data.expose()) {
-            Ok(_) => Ok(data),
-            Err(_) => Err(StepError {
-                code: "cannot_open".into(),
-                message: format!("credential {}: what was sealed is not a JSON object", inject.name),
-                retryable: false,
-            }),
-        }
-    }
-
-    fn open_variables(
-        &self,
-        deploy: &genesis_shared::command::DeployWorkflow,
-    ) -> Result<Option<BTreeMap<String, String>>, StepError> {
-        let Some(sealed) = &deploy.sealed_variables else { return Ok(None) };
-        let refuse = |why: String| StepError {
-            code: "cannot_open".into(),
-            message: format!("variables of workflow {}: {why}", deploy.key),
-            retryable: false,
-        };
-        let context = Context::variables(self.workspace_id, &deploy.key);
-        let data = self.identity.sealing.open(sealed, &context).map_err(|e| refuse(e.to_string()))?;
-        let variables = serde_json::from_slice(data.expose());
-        variables.map(Some).map_err(|_| refuse("what was sealed is not a JSON object of texts".into()))
-    }
-
-    async fn wait(&self, what: String, error: &EffectError, attempt: u32) {
+    async fn wait(&self, what: String, error: &EffectError, attempt: u32, secrets: &[Secret<String>]) {
         let jittered = backoff(attempt, self.world.entropy().number());
-        let pause = error.retry_after.unwrap_or(jittered).max(jittered);
-        tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}; trying again");
+        let pause = error.retry_after.unwrap_or(jittered).clamp(jittered, RETRY_AFTER_MAX.max(jittered));
+        let why = redacted(&error.message, secrets);
+        tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{why}; trying again");
         self.world.clock().sleep(pause).await;
+        if error.kind == ErrorKind::Ambiguous {
+            self.settle().await;
+        }
+    }
+
+    /// Lets n8n finish what it may still be at, before it is looked at: when it answers again, a request that it had
+    /// taken before is not always carried out yet.
+    async fn settle(&self) {
+        for _ in 0..STEP_ATTEMPTS_MAX {
+            if self.world.workflows().status().await == N8nStatus::Running {
+                break;
+            }
+            self.world.clock().sleep(SETTLE).await;
+        }
+        self.world.clock().sleep(SETTLE).await;
     }
 
     fn now(&self) -> Timestamp {
@@ -359,10 +353,11 @@ fn read_commands(command: &OpenCommand) -> Result<Vec<Command>, StepError> {
     bundle.commands.iter().map(|wire| wire.parse().map_err(|e| damaged(e.to_string()))).collect()
 }
 
-fn step_error(error: &EffectError, attempts: u32) -> StepError {
+fn step_error(error: &EffectError, attempts: u32, secrets: &[Secret<String>]) -> StepError {
+    let error_text = redacted(&error.message, secrets);
     let message = match attempts {
-        1 => error.to_string(),
-        _ => format!("{error} (after {attempts} tries)"),
+        1 => error_text,
+        _ => format!("{error_text} (after {attempts} tries)"),
     };
     StepError { code: error.code.into(), message, retryable: error.kind != ErrorKind::Permanent }
 }

@@ -23,7 +23,9 @@ impl<W: World> Exec<'_, W> {
                     active_version_id: info.active_version_id,
                 }))
             }
-            Step::CheckReferences { .. } | Step::CheckHealth { .. } => Ok(Before::default()),
+            Step::RemoveDoubles { .. } | Step::CheckReferences { .. } | Step::CheckHealth { .. } => {
+                Ok(Before::default())
+            }
         }
     }
 
@@ -49,9 +51,12 @@ impl<W: World> Exec<'_, W> {
         key: &WorkflowKey,
         known: &Known,
     ) -> Result<Option<WorkflowInfo>, EffectError> {
-        let all = self.world.workflows().workflows().await?;
-        let id = known.workflows.get(key).map(|row| row.n8n_id.as_str());
-        let by_id = all.iter().find(|info| Some(info.id.as_str()) == id);
-        Ok(by_id.or_else(|| all.iter().find(|info| info.key.as_ref() == Some(key))).cloned())
+        let n8n = self.world.workflows();
+        if let Some(row) = known.workflows.get(key)
+            && let Some(info) = n8n.workflow_info(&row.n8n_id).await?
+        {
+            return Ok(Some(info));
+        }
+        Ok(n8n.workflows().await?.into_iter().find(|info| info.key.as_ref() == Some(key)))
     }
 }

@@ -7,7 +7,7 @@ use genesis_shared::report::OutboxRecord;
 use genesis_shared::secret::Secret;
 
 use crate::journal::{Journal, JournalError};
-use crate::ports::{EffectError, HubLink};
+use crate::ports::{EffectError, ErrorKind, HubLink};
 
 /// What one round of delivery came to.
 #[derive(Debug)]
@@ -26,8 +26,14 @@ pub enum Delivered {
 /// The journal failed.
 pub async fn deliver(journal: &Journal, hub: &impl HubLink, token: &Secret<String>) -> Result<Delivered, JournalError> {
     let records = first_batch(journal.outbox(RESULTS_BATCH_MAX)?);
-    let Some(last) = records.last().map(|record| record.seq) else { return Ok(Delivered::Empty) };
+    let (Some(first), Some(last)) = (records.first().map(|r| r.seq), records.last().map(|r| r.seq)) else {
+        return Ok(Delivered::Empty);
+    };
     match hub.results(token, &records).await {
+        Ok(answer) if answer.stored_up_to < first => {
+            let message = format!("the hub has stored up to {}, and did not take record {first}", answer.stored_up_to);
+            Ok(Delivered::NotNow(EffectError::new(ErrorKind::Transient, "hub_answer", message)))
+        }
         Ok(answer) => {
             // Never beyond what was sent: a hub that lies must not make us forget.
             journal.delivered(answer.stored_up_to.min(last))?;

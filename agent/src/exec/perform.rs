@@ -33,6 +33,7 @@ impl<W: World> Exec<'_, W> {
             }
             (Step::Activate { key, .. }, Command::ActivateWorkflow(_)) => self.activate(key, known).await,
             (Step::CheckHealth { .. }, Command::HealthCheck) => Ok(self.check_health().await),
+            (Step::RemoveDoubles { .. }, _) => self.remove_doubles(running, known).await,
             (
                 Step::PutCredential { .. }
                 | Step::PutWorkflow { .. }
@@ -105,6 +106,7 @@ impl<W: World> Exec<'_, W> {
         };
         let mut answer = json!({"key": key, "workflow_id": n8n_id, "changed": changed});
         let webhooks = mapper::webhook_urls(&body, &n8n.webhook_base().await?);
+
         if let Some(first) = webhooks.first() {
             answer["webhook_url"] = json!(first);
             answer["webhook_urls"] = json!(webhooks);
@@ -145,6 +147,48 @@ impl<W: World> Exec<'_, W> {
         }
         let answer = json!({"key": key, "workflow_id": info.id, "active": true, "changed": !current});
         Ok(StepOutput { answer, credential: None, workflow: None })
+    }
+
+    /// Each thing that was not there before this command and is now there more than once was made by a create whose
+    /// answer never came, and which n8n carried out later than this agent looked.
+    async fn remove_doubles(&self, running: &Running, known: &Known) -> Result<StepOutput, EffectError> {
+        let n8n = self.world.workflows();
+        let created = |step: &Step| match (step, running.before(step)) {
+            (Step::PutCredential { name, .. }, Some(Before { n8n_id: None, .. })) => Some((Some(name.clone()), None)),
+            (Step::PutWorkflow { key, .. }, Some(Before { n8n_id: None, .. })) => Some((None, Some(key.clone()))),
+            _ => None,
+        };
+        let created: Vec<_> = running.plan.steps.iter().filter_map(created).collect();
+        let mut removed = 0;
+        if created.iter().any(|(name, _)| name.is_some()) {
+            for info in n8n.credentials().await? {
+                let double = |name: &CredentialName| {
+                    let row = known.credentials.get(name);
+                    info.name == credential_marker(name)
+                        && row.is_some_and(|row| {
+                            row.n8n_id != info.id && row.credential_type.as_str() == info.credential_type
+                        })
+                };
+                if created.iter().filter_map(|(name, _)| name.as_ref()).any(double) {
+                    n8n.delete_credential(&info.id).await?;
+                    removed += 1;
+                }
+            }
+        }
+        if created.iter().any(|(_, key)| key.is_some()) {
+            for info in n8n.workflows().await? {
+                let row = info.key.as_ref().and_then(|key| known.workflows.get(key));
+                let ours = created.iter().any(|(_, key)| key.is_some() && *key == info.key);
+                if ours && row.is_some_and(|row| row.n8n_id != info.id) {
+                    n8n.delete_workflow(&info.id).await?;
+                    removed += 1;
+                }
+            }
+        }
+        if removed > 0 {
+            tracing::warn!(removed, "removed what late answers of n8n had made twice");
+        }
+        Ok(StepOutput { answer: Value::Null, credential: None, workflow: None })
     }
 
     /// Never fails: that n8n is down is an answer.

@@ -35,7 +35,7 @@ pub(super) fn result(running: &Running, end: &End, now: Timestamp) -> CommandRes
 
 /// Makes a result fit the limit of a record, which the hub would refuse for ever otherwise. The id map and the n8n it
 /// describes are complete without the answer.
-pub(super) fn fit(result: &mut CommandResult) {
+pub(crate) fn fit(result: &mut CommandResult) {
     if result.message.len() > MESSAGE_BYTES_MAX {
         let end = (0..=MESSAGE_BYTES_MAX).rev().find(|at| result.message.is_char_boundary(*at)).unwrap_or(0);
         result.message.truncate(end);

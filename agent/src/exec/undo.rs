@@ -20,7 +20,7 @@ impl<W: World> Exec<'_, W> {
             }
             Step::PutWorkflow { key, .. } => self.undo_workflow(key, before, base).await,
             Step::Activate { key, .. } => self.undo_activation(key, before, base).await,
-            Step::CheckReferences { .. } | Step::CheckHealth { .. } => Ok(()),
+            Step::RemoveDoubles { .. } | Step::CheckReferences { .. } | Step::CheckHealth { .. } => Ok(()),
         }
     }
 
@@ -33,14 +33,18 @@ impl<W: World> Exec<'_, W> {
     ) -> Result<(), EffectError> {
         let n8n = self.world.workflows();
         let Some(id) = &before.n8n_id else {
-            return match self.find_credential(name, credential_type, base).await? {
-                Some(made) => n8n.delete_credential(&made.id).await,
-                None => Ok(()),
-            };
+            // All of them: a create whose answer never came may have been carried out more than once.
+            while let Some(made) = self.find_credential(name, credential_type, base).await? {
+                n8n.delete_credential(&made.id).await?;
+            }
+            return Ok(());
         };
         // Its former data are still sealed in the bundle that brought them.
-        let Some(row) = base.credentials.get(name) else { return Ok(()) };
-        let Some(Command::InjectCredential(former)) = self.source(row.source)? else { return Ok(()) };
+        let row = base.credentials.get(name);
+        let former = row.map(|row| self.source(row.source)).transpose()?.flatten();
+        let Some(Command::InjectCredential(former)) = former else {
+            return Err(cannot_restore(&format!("credential {name}")));
+        };
         let data = self.open_credential(&former).map_err(|e| permanent("cannot_open", &e.message))?;
         match n8n.update_credential(id, &data).await {
             // Where n8n cannot update credentials, the step cannot have updated this one.
@@ -53,14 +57,21 @@ impl<W: World> Exec<'_, W> {
         let n8n = self.world.workflows();
         let Some(info) = self.find_workflow(key, base).await? else { return Ok(()) };
         if before.n8n_id.is_none() {
-            return n8n.delete_workflow(&info.id).await;
+            n8n.delete_workflow(&info.id).await?;
+            while let Some(double) = self.find_workflow(key, base).await? {
+                n8n.delete_workflow(&double.id).await?;
+            }
+            return Ok(());
         }
         // First the version that ran, which serves again at once: a refused update may have gone live all the same.
         if before.active {
             self.restore_activation(&info.id, before).await?;
         }
-        let Some(row) = base.workflows.get(key) else { return Ok(()) };
-        let Some(Command::DeployWorkflow(former)) = self.source(row.source)? else { return Ok(()) };
+        let row = base.workflows.get(key);
+        let former = row.map(|row| self.source(row.source)).transpose()?.flatten();
+        let Some(Command::DeployWorkflow(former)) = former else {
+            return Err(cannot_restore(&format!("workflow {key}")));
+        };
         let (body, _) = self.mapped(&former, base)?;
         match n8n.workflow(&info.id).await? {
             Some(actual) if !mapper::holds(&actual, &body) => n8n.update_workflow(&info.id, &body).await,
@@ -98,4 +109,11 @@ impl<W: World> Exec<'_, W> {
         let Some(wire) = bundle.commands.get(source.command) else { return Ok(None) };
         wire.parse().map(Some).map_err(|e| permanent("journal_damaged", &e.to_string()))
     }
+}
+
+/// It was there with this agent's marker, but the journal does not hold what it was made from.
+fn cannot_restore(what: &str) -> EffectError {
+    let message =
+        format!("{what} was not made by this journal, so its former content cannot be put back; look at it in n8n");
+    permanent("cannot_restore", &message)
 }

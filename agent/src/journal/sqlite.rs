@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use genesis_shared::id::BundleId;
-use genesis_shared::report::{CommandResult, OutboxRecord, Record};
+use genesis_shared::report::{CommandResult, Event as ReportedEvent, OutboxRecord, Record};
 use genesis_shared::timestamp::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
@@ -15,6 +15,7 @@ use super::{Ending, JournalError, NewCommand, OpenCommand, record};
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
+use crate::core::step::{CredentialRow, WorkflowRow};
 
 /// The newest version of `schema.sql`.
 const SCHEMA_VERSION: i64 = 1;
@@ -231,10 +232,10 @@ impl Journal {
         })
     }
 
-    /// The id map.
+    /// The id map. A damaged row is left out: what it stood for is found again in n8n by its marker.
     ///
     /// # Errors
-    /// The journal cannot be read, or a row of the map is damaged.
+    /// The journal cannot be read.
     pub fn known(&self) -> Result<Known> {
         let rows = |sql: &'static str| -> Result<Vec<(String, Vec<u8>)>> {
             self.read(|c| {
@@ -245,20 +246,22 @@ impl Journal {
         };
         let mut known = Known::default();
         for (name, record) in rows("SELECT name, record FROM credential")? {
-            let row: crate::core::step::CredentialRow = self.decode("credential", &name, &record)?;
-            known.credentials.insert(row.name.clone(), row);
+            if let Some(row) = readable(self.decode::<CredentialRow>("credential", &name, &record)) {
+                known.credentials.insert(row.name.clone(), row);
+            }
         }
         for (key, record) in rows("SELECT key, record FROM workflow")? {
-            let row: crate::core::step::WorkflowRow = self.decode("workflow", &key, &record)?;
-            known.workflows.insert(row.key.clone(), row);
+            if let Some(row) = readable(self.decode::<WorkflowRow>("workflow", &key, &record)) {
+                known.workflows.insert(row.key.clone(), row);
+            }
         }
         Ok(known)
     }
 
-    /// The oldest outbox records, at most `limit`.
+    /// The oldest outbox records, at most `limit`. A damaged one becomes an event that says so under its number.
     ///
     /// # Errors
-    /// The journal cannot be read, or a row is damaged.
+    /// The journal cannot be read.
     pub fn outbox(&self, limit: usize) -> Result<Vec<OutboxRecord>> {
         let rows: Vec<(i64, i64, Vec<u8>)> = self.read(|c| {
             let mut statement = c.prepare_cached("SELECT seq, at, record FROM outbox ORDER BY seq LIMIT ?")?;
@@ -267,13 +270,14 @@ impl Journal {
             rows.collect()
         })?;
         let decode = |(seq, at, record): (i64, i64, Vec<u8>)| {
-            Ok(OutboxRecord {
-                seq: seq.unsigned_abs(),
-                at: Timestamp::from_millis(at),
-                record: self.decode("outbox", &seq, &record)?,
-            })
+            let lost = || {
+                let message = format!("record {seq} of the outbox is damaged; what it said is lost");
+                Record::Event(ReportedEvent { code: "journal_damaged".into(), message })
+            };
+            let record = readable(self.decode("outbox", &seq, &record)).unwrap_or_else(lost);
+            OutboxRecord { seq: seq.unsigned_abs(), at: Timestamp::from_millis(at), record }
         };
-        rows.into_iter().map(decode).collect()
+        Ok(rows.into_iter().map(decode).collect())
     }
 
     /// Forgets the records that the hub has stored.
@@ -390,6 +394,11 @@ fn push(tx: &Transaction<'_>, now: Timestamp, record: &[u8]) -> rusqlite::Result
 
 fn set_meta(tx: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
     tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(drop)
+}
+
+/// The row, or a line in the log.
+fn readable<T>(row: Result<T>) -> Option<T> {
+    row.map_err(|error| tracing::error!("{}", genesis_shared::chain::Chain(&error))).ok()
 }
 
 fn classify(path: &str, source: rusqlite::Error) -> JournalError {

@@ -143,6 +143,19 @@ fn a_damaged_row_is_named_and_hides_no_other() {
 }
 
 #[test]
+fn damaged_rows_of_map_and_outbox_stop_nothing() {
+    let journal = Fixture::new().open();
+    journal.accept(&new_command(1), at(1)).unwrap();
+    let damage = "INSERT INTO credential VALUES ('mail', x'00'); INSERT INTO workflow VALUES ('a', x'00');
+                  UPDATE outbox SET record = x'00'";
+    journal.write(|tx| tx.execute_batch(damage)).unwrap();
+    assert_eq!(journal.known().unwrap(), Known::default());
+    let records = journal.outbox(10).unwrap();
+    assert!(matches!(&records[0].record, Record::Event(event) if event.code == "journal_damaged"));
+    assert_eq!(records[0].seq, 1);
+}
+
+#[test]
 fn refuses_a_journal_of_a_newer_agent_and_a_second_process() {
     let fixture = Fixture::new();
     let journal = fixture.open();

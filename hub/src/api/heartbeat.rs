@@ -40,7 +40,7 @@ pub async fn heartbeat(
     } else {
         None
     };
-    let work_waiting = hub.store.has_work(token.workspace, now).await?;
+    let work_waiting = hub.store.is_queued(token.workspace, now).await?;
     let next_interval_s = hub.settings.agent.heartbeat_interval_s;
     Ok(Json(HeartbeatAnswer { work_waiting, next_interval_s, hub_time: now, rotated }))
 }

@@ -173,6 +173,24 @@ fn handshake(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -
     Ok(Handshake::Enrolled(expires_at, roots))
 }
 
+/// A known identity that counts from a lower number than is stored has lost its journal: what it writes from now on
+/// is new, and must not be taken for what is stored under the same numbers.
+fn forget_lost_journal(
+    db: &Conn,
+    droplet: &DropletId,
+    number: i64,
+    counts_from: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE enrolment SET stored_up_to = ?3 WHERE droplet_id = ?1 AND number = ?2 AND stored_up_to > ?3";
+    if db.execute(sql, params![droplet.as_str(), number, counts_from])? == 0 {
+        return Ok(());
+    }
+    let sql = "DELETE FROM record WHERE droplet_id = ? AND enrolment = ? AND seq > ?";
+    db.execute(sql, params![droplet.as_str(), number, counts_from])?;
+    leases::reinstalled(db, droplet, now)
+}
+
 /// The number of this identity: a known one keeps its own, a new one gets the next.
 fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Result<i64, StoreError> {
     let droplet = request.droplet_id.clone();
@@ -192,6 +210,7 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
                 "UPDATE enrolment SET sealing_key = ?, handshake = ?, peer_ip = ? WHERE droplet_id = ? AND number = ?",
                 params![sealing, said, context.peer_ip, droplet.as_str(), number],
             )?;
+            forget_lost_journal(db, &droplet, number, stored_up_to, now)?;
             number
         }
         None => {

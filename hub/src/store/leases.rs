@@ -146,6 +146,20 @@ impl Store {
         .await
     }
 
+    /// Whether anything waits that was not handed out yet. What is under way to the droplet does not count: the
+    /// droplet would be told to ask for what it is just receiving.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn is_queued(&self, workspace: WorkspaceId, now: Timestamp) -> Result<bool, StoreError> {
+        self.read(move |db| {
+            let sql = "SELECT 1 FROM job WHERE workspace_id = ?1 AND not_before <= ?2 AND not_after >= ?2
+                       AND state = 'queued' LIMIT 1";
+            Ok(db.prepare_cached(sql)?.exists(params![workspace.to_string(), now.millis()])?)
+        })
+        .await
+    }
+
     /// Hands out what is due.
     ///
     /// # Errors

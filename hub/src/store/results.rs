@@ -25,6 +25,9 @@ impl Store {
     /// Stores what continues the stored prefix, ignores what is stored already, and leaves what comes after a gap.
     /// Answers the highest number up to which everything is stored.
     ///
+    /// A droplet always sends its oldest record first. If that one lies beyond the prefix, what is between was stored
+    /// once and lost here (this store was restored from an older copy): the hub goes on from there and says so.
+    ///
     /// # Errors
     /// [`StoreError`].
     pub async fn results(&self, sender: Sender, records: Vec<OutboxRecord>, now: Timestamp) -> Result<u64, StoreError> {
@@ -33,6 +36,14 @@ impl Store {
             let sql = "SELECT stored_up_to FROM enrolment WHERE droplet_id = ? AND number = ?";
             let stored: i64 = db.prepare_cached(sql)?.query_row(key, |row| row.get(0))?;
             let mut up_to = stored.unsigned_abs();
+            let first = records.first().map_or(0, |record| record.seq);
+            if first > up_to.saturating_add(1) {
+                let lost = format!("records {} to {} of its outbox are not here any more", up_to + 1, first - 1);
+                let event =
+                    NewEvent { code: "records_lost", message: &lost, droplet: Some(&sender.droplet), job: None };
+                events::insert(db, &event, now)?;
+                up_to = first - 1;
+            }
             for record in records {
                 if record.seq <= up_to {
                     continue;

@@ -122,6 +122,19 @@ async fn a_reinstalled_droplet_counts_from_one_again_and_the_old_token_is_dead()
 }
 
 #[tokio::test]
+async fn a_droplet_that_lost_its_journal_but_kept_its_identity_is_heard_again() {
+    let world = World::new().await;
+    let mut droplet = world.enrol("d1").await;
+    let event = |code: &str| json!({"event": {"code": code, "message": "y"}});
+    world.deliver(&droplet, vec![(1, event("old-1")), (2, event("old-2"))]).await.ok();
+    let answer = world.post("/api/v1/droplets/d1/provisioning-token", Body::empty()).await.ok();
+    droplet.provisioning = answer["provisioning_token"].as_str().unwrap().into();
+    droplet.token = world.handshake(&droplet.handshake()).await.ok()["sidecar_token"].as_str().unwrap().into();
+    assert_eq!(world.deliver(&droplet, vec![(1, event("new-1"))]).await.ok()["stored_up_to"], 1);
+    assert_eq!(world.events().await, ["new-1", "old-2", "old-1"]);
+}
+
+#[tokio::test]
 async fn a_new_identity_over_an_older_journal_goes_on_where_its_outbox_stands() {
     let world = World::new().await;
     let mut droplet = world.register("d1").await;

@@ -33,10 +33,17 @@ async fn what_comes_after_a_gap_is_not_stored() {
     let droplet = world.enrol("d1").await;
     let stored = world.deliver(&droplet, vec![(1, event("a")), (2, event("b")), (4, event("d"))]).await.ok();
     assert_eq!(stored["stored_up_to"], 2);
-    assert_eq!(world.deliver(&droplet, vec![(9, event("i"))]).await.ok()["stored_up_to"], 2);
     let late = vec![(2, event("again")), (3, event("c")), (4, event("d"))];
     assert_eq!(world.deliver(&droplet, late).await.ok()["stored_up_to"], 4);
     assert_eq!(world.events().await, ["d", "c", "b", "a"]);
+}
+
+#[tokio::test]
+async fn goes_on_where_the_droplet_stands_when_records_were_lost_here_and_says_so() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    assert_eq!(world.deliver(&droplet, vec![(9, event("i"))]).await.ok()["stored_up_to"], 9);
+    assert_eq!(world.events().await, ["i", "records_lost"]);
 }
 
 #[tokio::test]

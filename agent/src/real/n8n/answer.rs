@@ -97,7 +97,7 @@ pub(super) fn no_answer(error: &TransportError, changing: bool) -> EffectError {
         TransportError::NotSent(_) => (ErrorKind::Transient, "n8n_unreachable"),
         TransportError::NoAnswer(_) if changing => (ErrorKind::Ambiguous, "n8n_no_answer"),
         TransportError::NoAnswer(_) => (ErrorKind::Transient, "n8n_no_answer"),
-        TransportError::TooLong(_) => (ErrorKind::Permanent, "n8n_answer"),
+        TransportError::TooLong(_) => (ErrorKind::Permanent, "n8n_answer_too_long"),
     };
     EffectError::new(kind, code, error.to_string())
 }

@@ -65,6 +65,19 @@ struct ListedWorkflow {
     static_data: Option<Value>,
 }
 
+impl From<ListedWorkflow> for WorkflowInfo {
+    fn from(w: ListedWorkflow) -> Self {
+        Self {
+            key: mapper::marker_of(&json!({"staticData": w.static_data})),
+            id: w.id,
+            name: w.name,
+            active: w.active,
+            version_id: w.version_id,
+            active_version_id: w.active_version_id,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Created {
     id: String,
@@ -84,14 +97,23 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
     ) -> Result<Vec<I>, EffectError> {
         let mut items: Vec<I> = Vec::new();
         let mut cursor: Option<String> = None;
+        let mut size = PAGE;
         for _ in 0..PAGES_MAX {
             let separator = if path.contains('?') { '&' } else { '?' };
-            let mut url = format!("{path}{separator}limit={PAGE}");
+            let mut url = format!("{path}{separator}limit={size}");
             if let Some(cursor) = &cursor {
                 url.push_str("&cursor=");
                 url.push_str(&percent_encode(cursor));
             }
-            let page: Page<I> = self.api(Request::get(&url)).await?.parse()?;
+            let page: Page<I> = match self.api(Request::get(&url)).await {
+                Ok(answer) => answer.parse()?,
+                // A cursor holds the size of its pages, so smaller ones begin at the beginning.
+                Err(error) if error.code == "n8n_answer_too_long" && size > 1 => {
+                    (size, cursor) = (size / 4 + 1, None);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for item in page.data {
                 if !items.iter().any(|known| id(known) == id(&item)) {
                     items.push(item);
@@ -186,15 +208,15 @@ impl<T: Transport, F: Files, E: Entropy> Workflows for N8n<T, F, E> {
     async fn workflows(&self) -> Result<Vec<WorkflowInfo>, EffectError> {
         let path = "/api/v1/workflows?excludePinnedData=true";
         let listed: Vec<ListedWorkflow> = self.list(path, |w: &ListedWorkflow| &w.id).await?;
-        let info = |w: ListedWorkflow| WorkflowInfo {
-            key: mapper::marker_of(&json!({"staticData": w.static_data})),
-            id: w.id,
-            name: w.name,
-            active: w.active,
-            version_id: w.version_id,
-            active_version_id: w.active_version_id,
-        };
-        Ok(listed.into_iter().map(info).collect())
+        Ok(listed.into_iter().map(WorkflowInfo::from).collect())
+    }
+
+    async fn workflow_info(&self, id: &str) -> Result<Option<WorkflowInfo>, EffectError> {
+        match self.api(Request::get(&format!("{}?excludePinnedData=true", workflow_path(id, "")))).await {
+            Ok(answer) => answer.parse::<ListedWorkflow>().map(|workflow| Some(workflow.into())),
+            Err(error) if error.code == "n8n_not_found" => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn workflow(&self, id: &str) -> Result<Option<Value>, EffectError> {

@@ -28,6 +28,8 @@ pub(super) struct Session {
     key: RefCell<Option<Secret<String>>>,
     cookie: RefCell<Option<Secret<String>>>,
     locked: Cell<bool>,
+    /// One lane at a time makes a key: two would delete each other's.
+    making: tokio::sync::Mutex<()>,
 }
 
 impl Session {
@@ -41,9 +43,9 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
     /// A call of the public API. A key that n8n no longer knows is replaced, once.
     pub(super) async fn api(&self, request: Request) -> Result<Answer, EffectError> {
         let key = self.key().await?;
-        match self.call(request.clone(), Some(("X-N8N-API-KEY", key))).await {
+        match self.call(request.clone(), Some(("X-N8N-API-KEY", key.clone()))).await {
             Err(error) if error.code == "n8n_unauthorised" => {
-                let key = self.new_key().await?;
+                let key = self.another_key(Some(&key)).await?;
                 self.call(request, Some(("X-N8N-API-KEY", key))).await
             }
             other => other,
@@ -82,7 +84,17 @@ impl<T: Transport, F: Files, E: Entropy> N8n<T, F, E> {
             self.session.key.replace(Some(key.clone()));
             return Ok(key);
         }
-        self.new_key().await
+        self.another_key(None).await
+    }
+
+    /// A key other than the one that was refused: the one that another lane has made meanwhile, or a new one.
+    async fn another_key(&self, refused: Option<&Secret<String>>) -> Result<Secret<String>, EffectError> {
+        let _guard = self.session.making.lock().await;
+        let current = self.session.key.borrow().clone();
+        match current {
+            Some(current) if refused.is_none_or(|refused| refused.expose() != current.expose()) => Ok(current),
+            _ => self.new_key().await,
+        }
     }
 
     /// Makes an API key and keeps it. n8n shows a key once, so one that was lost on the way is deleted by its label.

@@ -21,6 +21,8 @@ pub enum Kind {
     HalfBody,
     /// It is handled, and the answer comes late.
     Delay(Duration),
+    /// No answer, and it is handled after so many further requests: n8n was stopped and goes on.
+    HandledLater(u32),
 }
 
 /// As a fault's method: every method but GET.
@@ -83,6 +85,7 @@ impl Fault {
             "drop_before" => Kind::DropBefore,
             "drop_after" => Kind::DropAfter,
             "half_body" => Kind::HalfBody,
+            "handled_later" => Kind::HandledLater(small("requests").unwrap_or(1)),
             "delay" => Kind::Delay(Duration::from_millis(number("ms").ok_or("ms is missing")?)),
             other => return Err(format!("unknown kind {other}")),
         };

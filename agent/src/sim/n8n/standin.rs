@@ -38,6 +38,8 @@ pub struct Standin {
     /// How far its start has come.
     pub phase: Phase,
     log: BTreeMap<(String, String), u64>,
+    /// Requests that are taken and not carried out yet, each with the number of requests that come first.
+    taken: Vec<(u32, Request)>,
     seed: u64,
 }
 
@@ -45,7 +47,7 @@ impl Standin {
     /// A fresh one. The same seed gives the same ids.
     pub fn new(config: Config, seed: u64) -> Self {
         let n8n = N8n::new(config, seed);
-        Self { n8n, faults: Faults::default(), phase: Phase::Up, log: BTreeMap::new(), seed }
+        Self { n8n, faults: Faults::default(), phase: Phase::Up, log: BTreeMap::new(), taken: Vec::new(), seed }
     }
 
     /// Handles one request, faults included.
@@ -53,6 +55,7 @@ impl Standin {
         if self.phase == Phase::Refusing {
             return Seen::Refused;
         }
+        self.carry_out_what_is_due();
         *self.log.entry((request.method.clone(), request.path.clone())).or_default() += 1;
         if let Some(answer) = self.phase.answer(request) {
             return Seen::Answer(answer);
@@ -67,7 +70,18 @@ impl Standin {
                 Seen::Closed
             }
             Some(Kind::HalfBody) => Seen::Half(self.n8n.handle(request)),
+            Some(Kind::HandledLater(requests)) => {
+                self.taken.push((requests, request.clone()));
+                Seen::Nothing
+            }
             Some(Kind::Delay(time)) => Seen::Late(time, self.n8n.handle(request)),
+        }
+    }
+
+    fn carry_out_what_is_due(&mut self) {
+        self.taken.iter_mut().for_each(|(requests, _)| *requests = requests.saturating_sub(1));
+        for (_, request) in self.taken.extract_if(.., |(requests, _)| *requests == 0) {
+            self.n8n.handle(&request);
         }
     }
 

@@ -34,7 +34,7 @@ fn each_kind_handles_or_does_not_handle_the_request() {
         assert!(!standin.faults.any_left());
         match kind {
             Kind::Answer(_) => assert_eq!(seen, Seen::Answer(answer.clone())),
-            Kind::Hang => assert_eq!(seen, Seen::Nothing),
+            Kind::Hang | Kind::HandledLater(_) => assert_eq!(seen, Seen::Nothing),
             Kind::DropBefore | Kind::DropAfter => assert_eq!(seen, Seen::Closed),
             Kind::HalfBody => assert!(matches!(seen, Seen::Half(_))),
             Kind::Delay(time) => assert!(matches!(seen, Seen::Late(late, _) if late == time)),
@@ -43,6 +43,18 @@ fn each_kind_handles_or_does_not_handle_the_request() {
         assert!(matches!(again, Seen::Answer(ref answer) if answer.status == if handled { 400 } else { 200 }));
         assert_eq!(standin.count("POST", "/rest/owner/setup"), 2);
     }
+}
+
+#[test]
+fn what_was_taken_is_carried_out_after_so_many_further_requests() {
+    let mut standin = standin();
+    standin.faults.push(Fault::once("POST", "/rest/owner", Kind::HandledLater(2)));
+    assert_eq!(standin.handle(&setup()), Seen::Nothing);
+    let get = Request::new("GET", "/healthz");
+    standin.handle(&get);
+    assert!(standin.n8n.owner.is_none());
+    standin.handle(&get);
+    assert!(standin.n8n.owner.is_some());
 }
 
 #[test]
