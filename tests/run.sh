@@ -37,7 +37,7 @@ npm_install() { # npm_install FOLDER: what its package.json asks for, once
 }
 
 say "Node, n8n $n8n_version, interop libraries"
-if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null; then
+if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null; then
   skip real_n8n "there is no Node.js of version 20 or newer, which n8n 2.8 wants"
   skip jose "there is no Node.js of version 20 or newer"
   skip hpke_core "there is no Node.js of version 20 or newer"

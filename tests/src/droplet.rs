@@ -22,7 +22,7 @@ use crate::operator::Operator;
 const TOKEN_FILE: &str = "/run/token";
 
 /// Virtual time in which every simulated command must end: longer than all retries together.
-const LONG: Duration = Duration::from_secs(6 * 3600);
+const LONG: Duration = Duration::from_secs(4 * 3600);
 
 /// The droplet and everything around it.
 pub struct Droplet {
@@ -74,6 +74,26 @@ impl Droplet {
         let crash = self.outside.crash.clone();
         journal.set_hook(Rc::new(move || crash.is_over()));
         Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal).unwrap()
+    }
+
+    /// Loses the journal, as a bad disk would; n8n, the keys and the hub stay. The hub needs a new handshake then.
+    pub fn lose_journal(&self) {
+        for file in ["journal.db", "journal.db-wal"] {
+            // The log is gone after a clean close; that is as good.
+            drop(std::fs::remove_file(self.folder.path().join(file)));
+        }
+        self.new_token();
+    }
+
+    /// Puts a fresh provisioning token where the agent looks for one.
+    pub fn new_token(&self) {
+        self.outside.files.put_outside(TOKEN_FILE, b"fedcba9876543210");
+    }
+
+    /// Everything that the journal has on disk.
+    pub fn journal_bytes(&self) -> Vec<u8> {
+        let read = |file| std::fs::read(self.folder.path().join(file)).unwrap_or_default();
+        [read("journal.db"), read("journal.db-wal")].concat()
     }
 
     /// Runs an agent while `scene` plays.

@@ -12,11 +12,14 @@ use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink,
 impl<W: World> Agent<W> {
     /// A token to speak to the hub with. `Err` means: not now.
     pub(super) async fn token_or_enrol(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {
-        if let Some(token) = self.current_token() {
-            return Ok(Ok(token));
+        // A trust root in the journal means that a handshake was completed, by this journal: without one, a token that
+        // is still there belongs to a journal that was lost, and nothing could be admitted.
+        let has_root = self.root.borrow().is_some();
+        match self.current_token() {
+            Some(token) if has_root => Ok(Ok(token)),
+            None if has_root => self.renew().await,
+            Some(_) | None => self.handshake().await,
         }
-        // A trust root in the journal means that a handshake was completed.
-        if self.root.borrow().is_some() { self.renew().await } else { self.handshake().await }
     }
 
     async fn renew(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {

@@ -157,7 +157,9 @@ impl<W: World> Exec<'_, W> {
                 }
             };
         }
-        let secrets = self.secrets(&commands);
+        let mut secrets = self.secrets(&commands);
+        // n8n may as well quote what it holds from an earlier command.
+        secrets.extend(self.secrets(&self.former(&commands, &base)));
         Ok(Some(Running { command, commands, secrets, plan, base, state, attempts: BTreeMap::new() }))
     }
 

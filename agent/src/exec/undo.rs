@@ -99,6 +99,18 @@ impl<W: World> Exec<'_, W> {
         }
     }
 
+    /// The commands that the things which these ones change came from.
+    pub(super) fn former(&self, commands: &[Command], base: &Known) -> Vec<Command> {
+        let source = |command: &Command| match command {
+            Command::InjectCredential(inject) => base.credentials.get(&inject.name).map(|row| row.source),
+            Command::DeployWorkflow(deploy) => base.workflows.get(&deploy.key).map(|row| row.source),
+            Command::ActivateWorkflow(activate) => base.workflows.get(&activate.key).map(|row| row.source),
+            Command::HealthCheck => None,
+        };
+        let sources = commands.iter().filter_map(source);
+        sources.filter_map(|source| self.source(source).ok().flatten()).collect()
+    }
+
     /// The command that content came from, out of the journal.
     fn source(&self, source: Source) -> Result<Option<Command>, EffectError> {
         let unreadable = |why: String| EffectError::new(ErrorKind::Transient, "journal_unusable", why);

@@ -42,10 +42,13 @@ pub struct SimHub {
     crash: Crash,
     jobs: RefCell<Vec<Job>>,
     records: RefCell<Vec<OutboxRecord>>,
+    /// Records of journals that the droplet has lost since.
+    older: RefCell<Vec<OutboxRecord>>,
     root: RefCell<Option<String>>,
     enrolled: RefCell<Option<HandshakeRequest>>,
     beats: Cell<u64>,
     away: Cell<bool>,
+    forgotten: Cell<bool>,
     pushed: Notify,
 }
 
@@ -60,10 +63,12 @@ impl SimHub {
             crash,
             jobs: RefCell::default(),
             records: RefCell::default(),
+            older: RefCell::default(),
             root: RefCell::default(),
             enrolled: RefCell::default(),
             beats: Cell::default(),
             away: Cell::default(),
+            forgotten: Cell::default(),
             pushed: Notify::new(),
         }
     }
@@ -82,6 +87,13 @@ impl SimHub {
     /// Takes the hub away, or brings it back.
     pub fn set_away(&self, away: bool) {
         self.away.set(away);
+        self.pushed.notify_one();
+    }
+
+    /// Loses everything that it knew of the droplet: until a new handshake its tokens and its identity are strangers'.
+    pub fn forget(&self) {
+        self.forgotten.set(true);
+        self.enrolled.replace(None);
         self.pushed.notify_one();
     }
 
@@ -107,12 +119,12 @@ impl SimHub {
 
     /// Every record heard, each once, in order.
     pub fn records(&self) -> Vec<OutboxRecord> {
-        self.records.borrow().clone()
+        [self.older.borrow().clone(), self.records.borrow().clone()].concat()
     }
 
     /// Every result heard for a job. There must never be two that differ.
     pub fn results(&self, job: JobId) -> Vec<CommandResult> {
-        let records = self.records.borrow();
+        let records = self.records();
         let results = records.iter().filter_map(|record| match &record.record {
             Record::Result(result) => Some(result),
             Record::Accepted { .. } | Record::Event(_) => None,
@@ -130,6 +142,13 @@ impl SimHub {
     fn reachable(&self) -> Result<(), EffectError> {
         if self.away.get() {
             return Err(EffectError::new(ErrorKind::Transient, "hub_unreachable", "the hub is away"));
+        }
+        if self.forgotten.get() {
+            return Err(EffectError::new(
+                ErrorKind::Permanent,
+                "hub_unauthorised",
+                "the hub does not know this droplet",
+            ));
         }
         Ok(())
     }
@@ -175,8 +194,12 @@ impl SimHub {
 
 impl HubLink for SimHub {
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
+        self.forgotten.set(false);
         self.heard().await?;
         self.enrolled.replace(Some(request.clone()));
+        let lost: Vec<_> =
+            self.records.borrow_mut().extract_if(.., |record| record.seq >= request.outbox_next).collect();
+        self.older.borrow_mut().extend(lost);
         self.crash.point().await;
         let config = AgentConfig {
             heartbeat_interval_s: 60,
