@@ -82,6 +82,14 @@ impl N8n {
         self.process.as_mut().unwrap().kill();
     }
 
+    /// Stops it in its tracks (SIGSTOP), or lets it go on: what it has taken is carried out then.
+    pub fn freeze(&self, frozen: bool) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let process = self.process.as_ref().unwrap();
+        let id = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+        kill_process(id, if frozen { Signal::STOP } else { Signal::CONT }).unwrap();
+    }
+
     /// A request as a caller of a webhook sends it: status and body.
     pub async fn call(&self, method: &str, path: &str) -> (u16, String) {
         let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));

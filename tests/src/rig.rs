@@ -114,7 +114,7 @@ impl Rig {
         let text = format!(
             "hub_url = {hub_url:?}\nhub_ca_file = {:?}\nworkspace_id = \"{workspace}\"\ndroplet_id = \"{droplet}\"\n\
              data_dir = {:?}\ntrust_root_digest = \"{}\"\nprovisioning_token_file = {:?}\n\
-             [labels]\nring = \"canary\"\n[n8n]\nurl = {:?}\n",
+             [labels]\nring = \"canary\"\n[n8n]\nurl = {:?}\nanswer_timeout_s = 2\n",
             init.ca_file,
             folder.path().join("agent"),
             operator.pin,
