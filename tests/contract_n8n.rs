@@ -66,6 +66,7 @@ async fn contract(kind: Kind) {
     lists_credentials_without_their_data_and_deletes_twice(&scene).await;
     refuses_credential_data_that_do_not_fit(&scene).await;
     keeps_the_marker_of_a_workflow_through_updates(&scene).await;
+    lists_executions_without_their_data(&scene).await;
     re_points_an_unknown_credential_by_its_name(&scene).await;
     refuses_to_activate_without_a_trigger_and_on_a_conflict(&scene).await;
     a_refused_update_of_an_active_workflow_goes_live_and_the_old_version_comes_back(&scene).await;
@@ -134,6 +135,23 @@ async fn keeps_the_marker_of_a_workflow_through_updates(scene: &Scene) {
     port.deactivate_workflow(&id).await.unwrap();
     assert_eq!(scene.n8n.call("POST", "/webhook/marked-2").await.0, 404);
     port.delete_workflow(&id).await.unwrap();
+    port.delete_workflow(&id).await.unwrap();
+}
+
+async fn lists_executions_without_their_data(scene: &Scene) {
+    let port = scene.port();
+    let id = port.create_workflow(&body("Counted", json!([webhook("counted")]))).await.unwrap();
+    port.activate_workflow(&id, None).await.unwrap();
+    let began = genesis_tests::operator::now().plus_millis(-60_000);
+    assert_eq!(scene.n8n.call("POST", "/webhook/counted").await.0, 200);
+    // n8n answers before the execution is stored.
+    let ended = genesis_tests::until("the execution to be listed", || async {
+        let (executions, truncated) = port.executions(began).await.unwrap();
+        assert!(!truncated);
+        executions.into_iter().find(|execution| execution.status == "success")
+    });
+    let ended = ended.await;
+    assert!(ended.started_at.is_some() && ended.stopped_at >= ended.started_at);
     port.delete_workflow(&id).await.unwrap();
 }
 

@@ -50,6 +50,7 @@ async fn survives_freezes(kind: Kind) {
         let names: BTreeSet<String> = credentials.iter().map(|c| c["name"].to_string()).collect();
         assert_eq!((credentials.len(), names.len()), (round * CREATES, round * CREATES));
     }
+    assert!(rig.agent.log().contains("n8n_no_answer"), "a freeze met a request");
 }
 
 mod stand_in {

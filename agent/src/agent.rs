@@ -20,6 +20,7 @@ use crate::config::{PACE, Settings};
 use crate::core::health::{Condition, Health};
 use crate::core::timer::backoff;
 use crate::exec::outbox::{Delivered, deliver};
+use crate::exec::reconcile::Reconciled;
 use crate::exec::{Exec, RETRY_AFTER_MAX};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError};
@@ -31,6 +32,9 @@ const META_PACE: &str = "pace";
 
 /// Secret file of the sidecar token.
 const TOKEN_FILE: &str = "sidecar-token";
+
+/// A full disk is looked at again after some seconds, not at once and not after half a minute.
+const DISK_FULL_ATTEMPT: u32 = 5;
 
 /// The code of the hub's 401.
 const UNAUTHORISED: &str = "hub_unauthorised";
@@ -112,13 +116,38 @@ impl<W: World> Agent<W> {
             identity: &self.identity,
             workspace_id: self.settings.workspace_id,
         };
+        let mut reported = None;
         loop {
+            // A command in the middle waits too: its next event could not be kept.
+            if let Err(error) = self.has_space() {
+                self.pause("run commands", &error, DISK_FULL_ATTEMPT).await;
+                continue;
+            }
             if exec.run_next().await? {
                 self.mail.notify_one();
-            } else {
-                self.work.notified().await;
+                continue;
+            }
+            let round = exec.reconcile().await?;
+            if let Reconciled::NotNow(error) = &round {
+                tracing::warn!(code = error.code, "cannot compare n8n with what was deployed: {error}");
+            }
+            // The same words every quarter of an hour would only hide what is new.
+            if reported.as_ref() != Some(&round) {
+                exec.report_round(&round)?;
+                self.mail.notify_one();
+            }
+            reported = Some(round);
+            tokio::select! {
+                () = self.work.notified() => {}
+                () = self.world.clock().sleep(self.until_next_round()) => {}
             }
         }
+    }
+
+    /// The hub's pace, up to a tenth later: a fleet that was restarted together does not look all at once.
+    fn until_next_round(&self) -> Duration {
+        let interval_ms = self.pace.get().reconcile_interval_s.clamp(1, 24 * 3600) * 1000;
+        Duration::from_millis(interval_ms + self.world.entropy().number() % (interval_ms / 10 + 1))
     }
 
     /// Delivers reports.

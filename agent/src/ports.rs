@@ -15,6 +15,8 @@ use genesis_shared::wire::{
 };
 use serde_json::Value;
 
+use crate::core::metrics::Execution;
+
 /// What the caller may conclude from an error; nothing finer is needed to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -111,6 +113,8 @@ pub trait Workflows {
     async fn activate_workflow(&self, id: &str, version_id: Option<&str>) -> Result<(), EffectError>;
     /// Stops it. Idempotent.
     async fn deactivate_workflow(&self, id: &str) -> Result<(), EffectError>;
+    /// Executions that began since, newest first, without their data; and whether there were more than are read.
+    async fn executions(&self, since: Timestamp) -> Result<(Vec<Execution>, bool), EffectError>;
     /// Deletes it. Idempotent: one that is gone is a success.
     async fn delete_workflow(&self, id: &str) -> Result<(), EffectError>;
 }
@@ -144,6 +148,8 @@ pub trait Host {
     fn sample(&self) -> HostSample;
     /// What enrolment wants to know.
     fn preflight(&self) -> Preflight;
+    /// MiB free where the data folder is; `None` where the system does not tell.
+    fn free_mb(&self) -> Option<u64>;
     /// Changes with every start of the host.
     fn boot_epoch(&self) -> String;
 }

@@ -147,6 +147,22 @@ impl Bundle {
         self.commands.iter().map(|command| command.action.as_str()).collect::<Vec<_>>().join(",")
     }
 
+    /// What is destroyed is counted by the operator too: a slip of the hand is noticed before it reaches a droplet.
+    fn check_counts(&self, actions: &[Action]) -> Result<(), BundleError> {
+        let Some(force) = &self.force else { return Ok(()) };
+        for (action, name) in
+            [(Action::DeleteWorkflow, "workflows_deleted"), (Action::DeleteCredential, "credentials_deleted")]
+        {
+            let counted = actions.iter().filter(|other| **other == action).count() as u64;
+            let expected = force.expect.get(name).copied().unwrap_or(0);
+            if counted != expected {
+                let what = format!("force.expect.{name} is {expected}, the bundle has {counted}");
+                return Err(BundleError::Invalid(what));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks what needs neither keys nor a clock. Hub (early refusal) and agent run the same code.
     ///
     /// # Errors
@@ -174,6 +190,7 @@ impl Bundle {
         if actions.iter().any(|action| action.class() == Class::Destroy) && self.force.is_none() {
             return invalid("a destructive action needs `force` with a reason and the expected count".into());
         }
+        self.check_counts(&actions)?;
         for (n, command) in self.commands.iter().enumerate() {
             match command.parse() {
                 Ok(command) if command.is_sealed() && self.targets.single().is_none() => {

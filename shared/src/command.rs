@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::id::{CredentialName, CredentialType, WorkflowKey};
 use crate::seal::Sealed;
+use crate::timestamp::Timestamp;
 
 /// How much harm an action can do; the trust root asks for a number of distinct signers per class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,12 +134,43 @@ pub struct CommandWire {
 pub enum Command {
     /// Answers with the health of n8n and the host.
     HealthCheck,
+    /// Answers with what is managed here.
+    ListState,
+    /// Answers with what differs from what is managed here; changes nothing.
+    Verify,
+    /// Answers with counts of executions; never with content.
+    CollectMetrics(CollectMetrics),
     /// Puts a credential into n8n.
     InjectCredential(InjectCredential),
     /// Puts a workflow into n8n, its credentials and variables mapped.
     DeployWorkflow(Box<DeployWorkflow>),
+    /// As a deployment, of a workflow that must be there already.
+    UpdateWorkflow(Box<DeployWorkflow>),
     /// Makes a deployed workflow run.
-    ActivateWorkflow(ActivateWorkflow),
+    ActivateWorkflow(WorkflowRef),
+    /// Stops a deployed workflow.
+    DeactivateWorkflow(WorkflowRef),
+    /// Deletes a deployed workflow with its history. Cannot be undone.
+    DeleteWorkflow(WorkflowRef),
+    /// Deletes a credential that no managed workflow uses. Cannot be undone.
+    DeleteCredential(CredentialRef),
+}
+
+/// Payload of `COLLECT_METRICS`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectMetrics {
+    /// Executions that began before are not counted; absent means the last 24 hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// Payload of `DELETE_CREDENTIAL`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialRef {
+    /// The managed credential's name.
+    pub name: CredentialName,
 }
 
 /// Payload of `INJECT_CREDENTIAL`.
@@ -172,10 +204,10 @@ pub struct DeployWorkflow {
     pub sealed_variables: Option<Sealed>,
 }
 
-/// Payload of `ACTIVATE_WORKFLOW`.
+/// Payload of `ACTIVATE_WORKFLOW`, `DEACTIVATE_WORKFLOW`, `DELETE_WORKFLOW`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ActivateWorkflow {
+pub struct WorkflowRef {
     /// The managed workflow's key.
     pub key: WorkflowKey,
 }
@@ -200,14 +232,14 @@ impl CommandWire {
             Action::InjectCredential => payload(action, &self.payload).map(Command::InjectCredential),
             Action::DeployWorkflow => payload(action, &self.payload).map(Box::new).map(Command::DeployWorkflow),
             Action::ActivateWorkflow => payload(action, &self.payload).map(Command::ActivateWorkflow),
-            Action::CollectMetrics
-            | Action::GetLogs
-            | Action::ListState
-            | Action::Verify
-            | Action::UpdateWorkflow
-            | Action::DeactivateWorkflow
-            | Action::DeleteWorkflow
-            | Action::DeleteCredential
+            Action::UpdateWorkflow => payload(action, &self.payload).map(Box::new).map(Command::UpdateWorkflow),
+            Action::DeactivateWorkflow => payload(action, &self.payload).map(Command::DeactivateWorkflow),
+            Action::DeleteWorkflow => payload(action, &self.payload).map(Command::DeleteWorkflow),
+            Action::DeleteCredential => payload(action, &self.payload).map(Command::DeleteCredential),
+            Action::ListState => payload::<Nothing>(action, &self.payload).map(|_| Command::ListState),
+            Action::Verify => payload::<Nothing>(action, &self.payload).map(|_| Command::Verify),
+            Action::CollectMetrics => payload(action, &self.payload).map(Command::CollectMetrics),
+            Action::GetLogs
             | Action::RotateCredential
             | Action::ApplyState
             | Action::AddTrackingDomain
@@ -234,6 +266,29 @@ impl Command {
             Self::InjectCredential(_) => Action::InjectCredential,
             Self::DeployWorkflow(_) => Action::DeployWorkflow,
             Self::ActivateWorkflow(_) => Action::ActivateWorkflow,
+            Self::ListState => Action::ListState,
+            Self::Verify => Action::Verify,
+            Self::CollectMetrics(_) => Action::CollectMetrics,
+            Self::UpdateWorkflow(_) => Action::UpdateWorkflow,
+            Self::DeactivateWorkflow(_) => Action::DeactivateWorkflow,
+            Self::DeleteWorkflow(_) => Action::DeleteWorkflow,
+            Self::DeleteCredential(_) => Action::DeleteCredential,
+        }
+    }
+
+    /// The workflow it puts, if it puts one.
+    pub fn deployment(&self) -> Option<&DeployWorkflow> {
+        match self {
+            Self::DeployWorkflow(deploy) | Self::UpdateWorkflow(deploy) => Some(deploy),
+            Self::HealthCheck
+            | Self::ListState
+            | Self::Verify
+            | Self::CollectMetrics(_)
+            | Self::InjectCredential(_)
+            | Self::ActivateWorkflow(_)
+            | Self::DeactivateWorkflow(_)
+            | Self::DeleteWorkflow(_)
+            | Self::DeleteCredential(_) => None,
         }
     }
 
@@ -241,8 +296,15 @@ impl Command {
     pub fn is_sealed(&self) -> bool {
         match self {
             Self::InjectCredential(_) => true,
-            Self::DeployWorkflow(deploy) => deploy.sealed_variables.is_some(),
-            Self::HealthCheck | Self::ActivateWorkflow(_) => false,
+            Self::DeployWorkflow(deploy) | Self::UpdateWorkflow(deploy) => deploy.sealed_variables.is_some(),
+            Self::HealthCheck
+            | Self::ListState
+            | Self::Verify
+            | Self::CollectMetrics(_)
+            | Self::ActivateWorkflow(_)
+            | Self::DeactivateWorkflow(_)
+            | Self::DeleteWorkflow(_)
+            | Self::DeleteCredential(_) => false,
         }
     }
 }

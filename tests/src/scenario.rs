@@ -108,7 +108,8 @@ impl Scenario {
     }
 }
 
-async fn recipient(droplet: &Droplet) -> Recipient {
+/// Whom to seal to.
+pub async fn recipient(droplet: &Droplet) -> Recipient {
     Recipient { workspace: droplet.workspace, key: droplet.sealing_key().await }
 }
 
@@ -167,6 +168,11 @@ fn hook_held(active: bool, path: &str) -> Vec<(String, bool, String)> {
     vec![("Hook".into(), active, path.into())]
 }
 
+/// A tenant with one credential and one active workflow that uses it.
+pub fn small_tenant(recipient: Recipient) -> Vec<CommandWire> {
+    vec![inject(recipient, "one"), deploy("one"), activate()]
+}
+
 /// Every scenario.
 pub fn scenarios() -> Vec<Scenario> {
     let scenario = |name, is_small, earlier, asked: fn(Recipient) -> Vec<CommandWire>, after| {
@@ -218,6 +224,39 @@ pub fn scenarios() -> Vec<Scenario> {
             |r| vec![inject(r, "one"), deploy("one"), activate()],
             |_| vec![deploy("two"), activate()],
             || Held { credentials: key_held("one"), workflows: hook_held(true, "two") },
+        ),
+        scenario(
+            "an update by name",
+            false,
+            |r| vec![inject(r, "one"), deploy("one")],
+            |_| vec![CommandWire { action: "UPDATE_WORKFLOW".into(), ..deploy("two") }],
+            || Held { credentials: key_held("one"), workflows: hook_held(false, "two") },
+        ),
+        scenario(
+            "a deactivation",
+            true,
+            |r| vec![inject(r, "one"), deploy("one"), activate()],
+            |_| vec![command("DEACTIVATE_WORKFLOW", json!({"key": "hook"}))],
+            || Held { credentials: key_held("one"), workflows: hook_held(false, "one") },
+        ),
+        scenario(
+            "a deletion of everything",
+            true,
+            |r| vec![inject(r, "one"), deploy("one"), activate()],
+            |_| {
+                vec![
+                    command("DELETE_WORKFLOW", json!({"key": "hook"})),
+                    command("DELETE_CREDENTIAL", json!({"name": "key"})),
+                ]
+            },
+            || Held { credentials: vec![], workflows: vec![] },
+        ),
+        scenario(
+            "three looks",
+            false,
+            |r| vec![inject(r, "one"), deploy("one"), activate()],
+            |_| ["LIST_STATE", "VERIFY", "COLLECT_METRICS"].map(|action| command(action, json!({}))).into(),
+            || Held { credentials: key_held("one"), workflows: hook_held(true, "one") },
         ),
         scenario(
             "a whole tenant at once",

@@ -73,11 +73,11 @@ impl<W: World> Agent<W> {
     }
 
     /// Whether commands could be journaled at all.
-    fn has_space(&self) -> Result<(), EffectError> {
-        let free = self.world.host().preflight().disk_free_mb;
-        if free >= JOURNAL_RESERVE_MB {
-            return Ok(());
-        }
+    pub(super) fn has_space(&self) -> Result<(), EffectError> {
+        let free = match self.world.host().free_mb() {
+            Some(free) if free < JOURNAL_RESERVE_MB => free,
+            Some(_) | None => return Ok(()),
+        };
         let message = format!(
             "the disk with {} has {free} MiB left, {JOURNAL_RESERVE_MB} are needed to take commands; free some space, the agent goes on by itself",
             self.settings.data_dir.display()

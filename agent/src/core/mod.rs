@@ -16,8 +16,10 @@
 //! **Invariant:** no tokio, files, network, processes, clock or randomness; time and randomness come in as arguments.
 
 pub mod admit;
+pub mod diff;
 pub mod health;
 pub mod mapper;
+pub mod metrics;
 pub mod plan;
 pub mod saga;
 pub mod step;

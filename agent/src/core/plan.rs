@@ -2,7 +2,7 @@
 //!
 //! Everything that can be refused without touching n8n is refused here, with the whole list of what is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use genesis_shared::command::{Command, DeployWorkflow};
 use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
@@ -34,54 +34,129 @@ pub struct Known {
 /// Sealed variables, opened, by index of their command.
 pub type OpenedVariables = BTreeMap<usize, BTreeMap<String, String>>;
 
-/// Makes the plan of a bundle's commands.
+/// Which managed workflows use a credential.
+pub type Uses = BTreeMap<CredentialName, BTreeSet<WorkflowKey>>;
+
+/// Makes the plan of a bundle's commands. `uses` tells which credentials are in use before they run.
 ///
 /// # Errors
-/// `cannot_map`: placeholders, bindings or types that do not fit, all of them; `unknown_workflow`: an activation of a
-/// key that is neither known nor deployed by an earlier command.
-pub fn plan(commands: &[Command], known: &Known, opened: &OpenedVariables) -> Result<Plan, StepError> {
-    let mut types: BTreeMap<CredentialName, CredentialType> =
-        known.credentials.values().map(|row| (row.name.clone(), row.credential_type.clone())).collect();
-    let mut keys: Vec<WorkflowKey> = known.workflows.keys().cloned().collect();
-    let mut steps = Vec::new();
-    let mut problems = Vec::new();
+/// `cannot_map`: placeholders, bindings or types that do not fit, all of them; `unknown_workflow`,
+/// `unknown_credential`: a key or name that is neither known nor brought by an earlier command; `credential_in_use`.
+pub fn plan(commands: &[Command], known: &Known, uses: Uses, opened: &OpenedVariables) -> Result<Plan, StepError> {
+    let types = known.credentials.values().map(|row| (row.name.clone(), row.credential_type.clone())).collect();
+    let keys = known.workflows.keys().cloned().collect();
+    let mut planner = Planner { types, keys, uses, opened, steps: Vec::new(), problems: Vec::new() };
     for (command, wish) in commands.iter().enumerate() {
-        match wish {
-            Command::HealthCheck => steps.push(Step::CheckHealth { command }),
+        planner.add(command, wish)?;
+    }
+    planner.finish(commands.len() - 1)
+}
+
+/// What is there as the commands go by.
+struct Planner<'a> {
+    types: BTreeMap<CredentialName, CredentialType>,
+    keys: BTreeSet<WorkflowKey>,
+    uses: Uses,
+    opened: &'a OpenedVariables,
+    steps: Vec<Step>,
+    problems: Vec<String>,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, command: usize, wish: &Command) -> Result<(), StepError> {
+        let step = match wish {
+            Command::HealthCheck => Step::CheckHealth { command },
+            Command::ListState => Step::ListState { command },
+            Command::Verify => Step::Verify { command },
+            Command::CollectMetrics(_) => Step::CollectMetrics { command },
             Command::InjectCredential(inject) => {
-                types.insert(inject.name.clone(), inject.credential_type.clone());
+                self.types.insert(inject.name.clone(), inject.credential_type.clone());
                 let (name, credential_type) = (inject.name.clone(), inject.credential_type.clone());
-                steps.push(Step::PutCredential { command, name, credential_type });
+                Step::PutCredential { command, name, credential_type }
             }
             Command::DeployWorkflow(deploy) => {
-                problems.extend(
-                    try_out(deploy, &types, opened.get(&command)).into_iter().map(|p| format!("{}: {p}", deploy.key)),
-                );
-                keys.push(deploy.key.clone());
-                steps.push(Step::PutWorkflow { command, key: deploy.key.clone() });
-                steps.push(Step::CheckReferences { command, key: deploy.key.clone() });
+                self.put(command, deploy);
+                Step::CheckReferences { command, key: deploy.key.clone() }
             }
-            Command::ActivateWorkflow(activate) => {
-                if !keys.contains(&activate.key) {
-                    return Err(StepError {
-                        code: "unknown_workflow".into(),
-                        message: format!("workflow {} was never deployed here; deploy it first", activate.key),
-                        retryable: false,
-                    });
-                }
-                steps.push(Step::Activate { command, key: activate.key.clone() });
+            Command::UpdateWorkflow(deploy) => {
+                self.must_know(&deploy.key)?;
+                self.put(command, deploy);
+                Step::CheckReferences { command, key: deploy.key.clone() }
             }
+            Command::ActivateWorkflow(target) => {
+                self.must_know(&target.key)?;
+                Step::Activate { command, key: target.key.clone() }
+            }
+            Command::DeactivateWorkflow(target) => {
+                self.must_know(&target.key)?;
+                Step::Deactivate { command, key: target.key.clone() }
+            }
+            Command::DeleteWorkflow(target) => {
+                self.must_know(&target.key)?;
+                self.keys.remove(&target.key);
+                self.forget_uses(&target.key);
+                Step::DeleteWorkflow { command, key: target.key.clone() }
+            }
+            Command::DeleteCredential(target) => {
+                self.must_be_unused(&target.name)?;
+                self.types.remove(&target.name);
+                Step::DeleteCredential { command, name: target.name.clone() }
+            }
+        };
+        self.steps.push(step);
+        Ok(())
+    }
+
+    fn put(&mut self, command: usize, deploy: &DeployWorkflow) {
+        let found = try_out(deploy, &self.types, self.opened.get(&command));
+        self.problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", deploy.key)));
+        self.keys.insert(deploy.key.clone());
+        self.forget_uses(&deploy.key);
+        for name in deploy.credential_map.values() {
+            self.uses.entry(name.clone()).or_default().insert(deploy.key.clone());
+        }
+        self.steps.push(Step::PutWorkflow { command, key: deploy.key.clone() });
+    }
+
+    fn forget_uses(&mut self, key: &WorkflowKey) {
+        for keys in self.uses.values_mut() {
+            keys.remove(key);
         }
     }
-    if !problems.is_empty() {
-        let message = format!("nothing was changed; {} to mend: {}", problems.len(), problems.join("; "));
-        return Err(StepError { code: "cannot_map".into(), message, retryable: false });
+
+    fn must_know(&self, key: &WorkflowKey) -> Result<(), StepError> {
+        if self.keys.contains(key) {
+            return Ok(());
+        }
+        let message = format!("workflow {key} was never deployed here; deploy it first");
+        Err(StepError { code: "unknown_workflow".into(), message, retryable: false })
     }
-    if steps.iter().any(|step| matches!(step, Step::PutCredential { .. } | Step::PutWorkflow { .. })) {
-        steps.push(Step::RemoveDoubles { command: commands.len() - 1 });
+
+    fn must_be_unused(&self, name: &CredentialName) -> Result<(), StepError> {
+        let refuse = |code: &str, message: String| StepError { code: code.into(), message, retryable: false };
+        if !self.types.contains_key(name) {
+            return Err(refuse("unknown_credential", format!("credential {name} was never injected here")));
+        }
+        let users: Vec<&str> = self.uses.get(name).into_iter().flatten().map(WorkflowKey::as_str).collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        let message = format!("credential {name} is used by {}; delete or update them first", users.join(", "));
+        Err(refuse("credential_in_use", message))
     }
-    let commit_point = steps.len();
-    Ok(Plan { steps, commit_point })
+
+    fn finish(mut self, last: usize) -> Result<Plan, StepError> {
+        if !self.problems.is_empty() {
+            let (count, list) = (self.problems.len(), self.problems.join("; "));
+            let message = format!("nothing was changed; {count} to mend: {list}");
+            return Err(StepError { code: "cannot_map".into(), message, retryable: false });
+        }
+        if self.steps.iter().any(|step| matches!(step, Step::PutCredential { .. } | Step::PutWorkflow { .. })) {
+            self.steps.push(Step::RemoveDoubles { command: last });
+        }
+        let commit_point = self.steps.iter().position(Step::is_final).unwrap_or(self.steps.len());
+        Ok(Plan { steps: self.steps, commit_point })
+    }
 }
 
 /// Maps with made-up ids, which shows every problem of the real mapping.
@@ -135,7 +210,7 @@ pub fn all_variables(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use genesis_shared::command::{ActivateWorkflow, InjectCredential};
+    use genesis_shared::command::{CredentialRef, InjectCredential, WorkflowRef};
     use genesis_shared::id::PublicKey;
     use genesis_shared::seal::Sealed;
     use serde_json::json;
@@ -157,10 +232,10 @@ mod tests {
         }))
     }
     fn activate(key: &str) -> Command {
-        Command::ActivateWorkflow(ActivateWorkflow { key: key.parse().unwrap() })
+        Command::ActivateWorkflow(WorkflowRef { key: key.parse().unwrap() })
     }
     fn planned(commands: &[Command]) -> Result<Vec<String>, StepError> {
-        let plan = plan(commands, &Known::default(), &OpenedVariables::new())?;
+        let plan = plan(commands, &Known::default(), Uses::new(), &OpenedVariables::new())?;
         Ok(plan.steps.iter().map(Step::title).collect())
     }
 
@@ -194,6 +269,25 @@ mod tests {
     #[test]
     fn refuses_to_activate_what_was_never_deployed() {
         assert_eq!(planned(&[activate("a"), deploy("a", "smtp", "x")]).unwrap_err().code, "unknown_workflow");
+    }
+
+    #[test]
+    fn a_deletion_is_where_the_way_back_ends() {
+        let delete = Command::DeleteWorkflow(WorkflowRef { key: "a".parse().unwrap() });
+        let commands = [inject("mail", "smtp"), deploy("a", "smtp", "mail"), delete, Command::HealthCheck];
+        let plan = plan(&commands, &Known::default(), Uses::new(), &OpenedVariables::new()).unwrap();
+        assert_eq!(plan.steps[plan.commit_point].title(), "delete_workflow a");
+    }
+
+    #[test]
+    fn refuses_to_delete_a_credential_that_is_used_and_allows_it_once_it_is_not() {
+        let drop_credential = || Command::DeleteCredential(CredentialRef { name: "mail".parse().unwrap() });
+        let drop_workflow = Command::DeleteWorkflow(WorkflowRef { key: "a".parse().unwrap() });
+        let used = [inject("mail", "smtp"), deploy("a", "smtp", "mail"), drop_credential()];
+        assert_eq!(planned(&used).unwrap_err().code, "credential_in_use");
+        let [first, second, third] = used;
+        assert!(planned(&[first, second, drop_workflow, third]).is_ok());
+        assert_eq!(planned(&[drop_credential()]).unwrap_err().code, "unknown_credential");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::core::step::{Before, StepError, StepOutput};
 /// IMPORTANT: on disk in running droplets; only add variants and optional fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "there are some dozens of them at a time")]
 pub enum Event {
     /// The step is about to act; from here on it may have happened.
     Started {
@@ -55,6 +56,7 @@ pub enum Event {
 
 /// How far one step has come.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "there are some dozens of them at a time")]
 pub enum StepState {
     /// Not begun.
     Pending,
@@ -183,6 +185,8 @@ impl SagaState {
             (Event::Failed { step, error }, Phase::Running { next }) if *step == next => self.fail(next, error),
             (Event::UndoStarted { step }, Phase::Undoing { next, .. }) if *step == next => {
                 let before = match &self.steps[next] {
+                    // What was as wished already has nothing to take back.
+                    StepState::Done(_, output) if output.answer["changed"] == false => None,
                     StepState::Done(before, _) | StepState::Started(before) => Some(before.clone()),
                     StepState::Failed(before, _) => before.clone(),
                     StepState::Undoing(_) | StepState::Pending | StepState::Undone => return self.refuse(event),
@@ -200,8 +204,9 @@ impl SagaState {
                     None => Phase::Finished(End::Failed(cause)),
                 };
             }
-            (Event::UndoFailed { step, error }, Phase::Undoing { next, .. }) if *step == next => {
-                self.phase = Phase::Finished(End::Stuck(error.clone()));
+            (Event::UndoFailed { step, error }, Phase::Undoing { next, cause }) if *step == next => {
+                let message = format!("{}; it was undone because of {}: {}", error.message, cause.code, cause.message);
+                self.phase = Phase::Finished(End::Stuck(StepError { message, ..error.clone() }));
             }
             (Event::Resumed, Phase::Running { .. } | Phase::Undoing { .. }) => self.resume(),
             (_, Phase::Running { .. } | Phase::Undoing { .. } | Phase::Finished(_)) => return self.refuse(event),
@@ -213,8 +218,10 @@ impl SagaState {
         let before = if let StepState::Started(before) = &self.steps[next] { Some(before.clone()) } else { None };
         self.steps[next] = StepState::Failed(before, error.clone());
         self.resumes = 0;
-        // Past the commit point there is no way back: a step that can never be done leaves the command stuck.
-        self.phase = if next > self.commit_point {
+        // From the commit point on there is no way back: a step that can never be done leaves the command stuck. The
+        // step at the point itself may unwind as long as it has not begun.
+        let begun = matches!(self.steps[next], StepState::Failed(Some(_), _));
+        self.phase = if next > self.commit_point || (next == self.commit_point && begun) {
             Phase::Finished(End::Stuck(error.clone()))
         } else {
             Phase::Undoing { next, cause: error.clone() }
@@ -265,7 +272,7 @@ mod tests {
         Event::Started { step, before: Before::default() }
     }
     fn done(step: usize) -> Event {
-        Event::Done { step, output: StepOutput { answer: Value::Null, credential: None, workflow: None } }
+        Event::Done { step, output: StepOutput::answer(Value::Null) }
     }
     fn error() -> StepError {
         StepError { code: "x".into(), message: "y".into(), retryable: false }
@@ -298,7 +305,8 @@ mod tests {
     fn an_undo_that_fails_ends_as_stuck() {
         let events =
             [started(0), failed(0), Event::UndoStarted { step: 0 }, Event::UndoFailed { step: 0, error: error() }];
-        assert_eq!(fold(1, &events).unwrap().next(), Next::Finish(End::Stuck(error())));
+        let message = "y; it was undone because of x: y".into();
+        assert_eq!(fold(1, &events).unwrap().next(), Next::Finish(End::Stuck(StepError { message, ..error() })));
     }
 
     #[test]

@@ -41,6 +41,27 @@ pub enum Step {
         /// Managed key.
         key: WorkflowKey,
     },
+    /// Stops the workflow.
+    Deactivate {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed key.
+        key: WorkflowKey,
+    },
+    /// Deletes the workflow. Cannot be undone.
+    DeleteWorkflow {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed key.
+        key: WorkflowKey,
+    },
+    /// Deletes the credential. Cannot be undone.
+    DeleteCredential {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed name.
+        name: CredentialName,
+    },
     /// Removes what a create whose answer came too late made a second time. Last step of a plan that creates.
     RemoveDoubles {
         /// Index of the last command in its bundle.
@@ -48,6 +69,21 @@ pub enum Step {
     },
     /// Looks at n8n and the host; changes nothing.
     CheckHealth {
+        /// Index of the command in its bundle.
+        command: usize,
+    },
+    /// Lists what is managed here; changes nothing.
+    ListState {
+        /// Index of the command in its bundle.
+        command: usize,
+    },
+    /// Compares n8n with what is managed here; changes nothing.
+    Verify {
+        /// Index of the command in its bundle.
+        command: usize,
+    },
+    /// Counts executions; changes nothing.
+    CollectMetrics {
         /// Index of the command in its bundle.
         command: usize,
     },
@@ -61,8 +97,14 @@ impl Step {
             | Self::PutWorkflow { command, .. }
             | Self::CheckReferences { command, .. }
             | Self::Activate { command, .. }
+            | Self::Deactivate { command, .. }
+            | Self::DeleteWorkflow { command, .. }
+            | Self::DeleteCredential { command, .. }
             | Self::RemoveDoubles { command }
-            | Self::CheckHealth { command } => *command,
+            | Self::CheckHealth { command }
+            | Self::ListState { command }
+            | Self::Verify { command }
+            | Self::CollectMetrics { command } => *command,
         }
     }
 
@@ -73,18 +115,39 @@ impl Step {
             Self::PutWorkflow { key, .. } => format!("put_workflow {key}"),
             Self::CheckReferences { key, .. } => format!("check_references {key}"),
             Self::Activate { key, .. } => format!("activate {key}"),
+            Self::Deactivate { key, .. } => format!("deactivate {key}"),
+            Self::DeleteWorkflow { key, .. } => format!("delete_workflow {key}"),
+            Self::DeleteCredential { name, .. } => format!("delete_credential {name}"),
             Self::RemoveDoubles { .. } => "remove_doubles".to_owned(),
             Self::CheckHealth { .. } => "check_health".to_owned(),
+            Self::ListState { .. } => "list_state".to_owned(),
+            Self::Verify { .. } => "verify".to_owned(),
+            Self::CollectMetrics { .. } => "collect_metrics".to_owned(),
         }
     }
 
     /// Whether it can leave something behind that an undo has to take back.
     pub fn has_effect(&self) -> bool {
         match self {
-            Self::PutCredential { .. } | Self::PutWorkflow { .. } | Self::Activate { .. } => true,
+            Self::PutCredential { .. }
+            | Self::PutWorkflow { .. }
+            | Self::Activate { .. }
+            | Self::Deactivate { .. }
+            | Self::DeleteWorkflow { .. }
+            | Self::DeleteCredential { .. } => true,
             // What it removes was never wanted.
-            Self::RemoveDoubles { .. } | Self::CheckReferences { .. } | Self::CheckHealth { .. } => false,
+            Self::RemoveDoubles { .. }
+            | Self::CheckReferences { .. }
+            | Self::CheckHealth { .. }
+            | Self::ListState { .. }
+            | Self::Verify { .. }
+            | Self::CollectMetrics { .. } => false,
         }
+    }
+
+    /// Whether it can be taken back. A plan's commit point is its first step that cannot.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::DeleteWorkflow { .. } | Self::DeleteCredential { .. })
     }
 }
 
@@ -121,6 +184,9 @@ pub struct WorkflowRow {
     pub n8n_id: String,
     /// The template and its variables.
     pub source: Source,
+    /// Whether it is to run.
+    #[serde(default)]
+    pub active: bool,
 }
 
 /// What was there before a step acted, written down with its start: what an undo returns to.
@@ -147,6 +213,26 @@ pub struct StepOutput {
     /// The workflow row to keep when the whole command succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow: Option<WorkflowRow>,
+    /// The managed thing that is no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
+}
+
+/// A managed thing that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removed {
+    /// A credential.
+    Credential(CredentialName),
+    /// A workflow.
+    Workflow(WorkflowKey),
+}
+
+impl StepOutput {
+    /// An output that changes nothing in the id map.
+    pub fn answer(answer: Value) -> Self {
+        Self { answer, credential: None, workflow: None, removed: None }
+    }
 }
 
 /// Why a step failed, as the result tells it.

@@ -4,9 +4,11 @@
 //! repeated: `perform` observes before every act, so that the second try after a crash, a timeout or a half answer
 //! finds what the first one did.
 
+mod look;
 mod observe;
 pub mod outbox;
 mod perform;
+pub mod reconcile;
 pub(crate) mod result;
 mod sealed;
 mod undo;
@@ -23,17 +25,20 @@ use genesis_shared::report::{CommandResult, N8nStatus, OutcomeState};
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 
-use crate::core::plan::{Known, Plan, plan};
+use crate::core::plan::{Known, Plan, Uses, plan};
 use crate::core::saga::{End, Event, Next, SagaState, StepState};
-use crate::core::step::{Before, CredentialRow, Step, StepError};
+use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, WorkflowRow};
 use crate::core::timer::backoff;
-use crate::exec::sealed::{redact, redacted};
+use crate::exec::sealed::{redact_addresses, redacted};
 use crate::identity::Identity;
 use crate::journal::{Ending, Journal, JournalError, MapChanges, OpenCommand};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Workflows, World};
 
 /// How long n8n gets to finish what it was at when it answers again after a silence.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether n8n answers again, before the next try finds out by itself.
+const SETTLE_LOOKS_MAX: u32 = 3;
 
 /// The longest pause that another side may ask for.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
@@ -72,6 +77,11 @@ impl Running {
             if let Some(output) = step.output() {
                 known.credentials.extend(output.credential.iter().map(|row| (row.name.clone(), row.clone())));
                 known.workflows.extend(output.workflow.iter().map(|row| (row.key.clone(), row.clone())));
+                match &output.removed {
+                    Some(Removed::Credential(name)) => drop(known.credentials.remove(name)),
+                    Some(Removed::Workflow(key)) => drop(known.workflows.remove(key)),
+                    None => {}
+                }
             }
         }
         known
@@ -83,16 +93,34 @@ impl Running {
         if let StepState::Done(before, _) = &self.state.steps[n] { Some(before) } else { None }
     }
 
-    /// The id map after an end in the middle: of credentials that were touched, nobody knows the data any more.
+    /// The id map after an end in the middle: of what was touched, nobody knows the content any more.
     fn doubtful(&self) -> MapChanges {
-        let touched = self.plan.steps.iter().zip(&self.state.steps).filter_map(|(step, state)| match (step, state) {
-            (Step::PutCredential { .. }, StepState::Pending | StepState::Undone) => None,
-            (Step::PutCredential { name, .. }, _) => self.base.credentials.get(name),
-            _ => None,
-        });
-        let doubt = |row: &CredentialRow| CredentialRow { fingerprint: "unknown".into(), ..row.clone() };
-        MapChanges { credentials: touched.map(doubt).collect(), workflows: vec![] }
+        let mut changes = MapChanges::default();
+        for (step, state) in self.plan.steps.iter().zip(&self.state.steps) {
+            if matches!(state, StepState::Pending | StepState::Undone) {
+                continue;
+            }
+            changes.removed.extend(state.output().and_then(|output| output.removed.clone()));
+            if let Step::PutCredential { name, .. } = step {
+                changes.credentials.extend(self.base.credentials.get(name).map(doubt_credential));
+            }
+            if let Step::PutWorkflow { key, .. } = step {
+                changes.workflows.extend(self.base.workflows.get(key).map(doubt_workflow));
+            }
+        }
+        changes
     }
+}
+
+/// No bundle has this number: nothing can be restored from it.
+const NO_SOURCE: Source = Source { bundle: 0, command: 0 };
+
+fn doubt_credential(row: &CredentialRow) -> CredentialRow {
+    CredentialRow { fingerprint: "unknown".into(), source: NO_SOURCE, ..row.clone() }
+}
+
+fn doubt_workflow(row: &WorkflowRow) -> WorkflowRow {
+    WorkflowRow { source: NO_SOURCE, ..row.clone() }
 }
 
 impl<W: World> Exec<'_, W> {
@@ -136,7 +164,8 @@ impl<W: World> Exec<'_, W> {
                     };
                     return self.end_early(&command, OutcomeState::Expired, error).map(|()| None);
                 }
-                match self.open_all(&commands).and_then(|opened| plan(&commands, &base, &opened)) {
+                let uses = self.uses(&base);
+                match self.open_all(&commands).and_then(|opened| plan(&commands, &base, uses, &opened)) {
                     Ok(plan) => {
                         self.journal.planned(command.seq, &plan)?;
                         plan
@@ -163,7 +192,26 @@ impl<W: World> Exec<'_, W> {
         Ok(Some(Running { command, commands, secrets, plan, base, state, attempts: BTreeMap::new() }))
     }
 
+    /// Which managed workflows use which credentials, by what they were made from.
+    fn uses(&self, base: &Known) -> Uses {
+        let mut uses = Uses::new();
+        for row in base.workflows.values() {
+            let source = self.source(row.source).ok().flatten();
+            for name in
+                source.as_ref().and_then(Command::deployment).into_iter().flat_map(|d| d.credential_map.values())
+            {
+                uses.entry(name.clone()).or_default().insert(row.key.clone());
+            }
+        }
+        uses
+    }
+
     async fn run(&self, mut running: Running) -> Result<(), JournalError> {
+        // The life before may have left a request with n8n; what it makes must be there to be undone. A step that is
+        // still to be done needs no such wait: what is then there twice is removed in the end.
+        if matches!(running.state.next(), Next::Undo(_)) {
+            self.settle().await;
+        }
         loop {
             match running.state.next() {
                 Next::Do(step) => self.do_step(&mut running, step).await?,
@@ -175,19 +223,25 @@ impl<W: World> Exec<'_, W> {
 
     async fn do_step(&self, running: &mut Running, n: usize) -> Result<(), JournalError> {
         let mut attempt = 0;
+        let mut in_doubt = false;
         loop {
             attempt += 1;
             running.attempts.insert(n, attempt);
             let event = match self.try_step(running, n).await? {
                 Ok(mut output) => {
-                    redact(&mut output.answer, &running.secrets);
+                    redact_addresses(&mut output.answer, &running.secrets);
                     Event::Done { step: n, output }
                 }
                 Err(error) if error.kind == ErrorKind::Permanent || attempt >= STEP_ATTEMPTS_MAX => {
+                    // What may still be carried out must be there to be undone.
+                    if in_doubt || error.kind == ErrorKind::Ambiguous {
+                        self.settle().await;
+                    }
                     Event::Failed { step: n, error: step_error(&error, attempt, &running.secrets) }
                 }
                 Err(error) => {
-                    self.wait(running.plan.steps[n].title(), &error, attempt, &running.secrets).await;
+                    in_doubt |= error.kind == ErrorKind::Ambiguous;
+                    self.wait(running.plan.steps[n].title(), &error, attempt, in_doubt, &running.secrets).await;
                     continue;
                 }
             };
@@ -222,7 +276,7 @@ impl<W: World> Exec<'_, W> {
             self.record(running, Event::UndoStarted { step: n })?;
         }
         let before: Option<Before> = running.state.steps[n].undoing().cloned();
-        let mut attempt = 0;
+        let (mut attempt, mut in_doubt) = (0, false);
         loop {
             attempt += 1;
             let step = running.plan.steps[n].clone();
@@ -238,7 +292,9 @@ impl<W: World> Exec<'_, W> {
                     Event::UndoFailed { step: n, error: step_error(&error, attempt, &running.secrets) }
                 }
                 Err(error) => {
-                    self.wait(format!("undo of {}", step.title()), &error, attempt, &running.secrets).await;
+                    in_doubt |= error.kind == ErrorKind::Ambiguous;
+                    let what = format!("undo of {}", step.title());
+                    self.wait(what, &error, attempt, in_doubt, &running.secrets).await;
                     continue;
                 }
             };
@@ -268,6 +324,7 @@ impl<W: World> Exec<'_, W> {
                 MapChanges {
                     credentials: known.credentials.into_values().collect(),
                     workflows: known.workflows.into_values().collect(),
+                    removed: running.state.steps.iter().filter_map(|s| s.output()?.removed.clone()).collect(),
                 }
             }
             End::Failed(_) => MapChanges::default(),
@@ -296,7 +353,13 @@ impl<W: World> Exec<'_, W> {
             output: serde_json::Value::Array(vec![]),
         };
         result::fit(&mut result);
-        let ending = Ending { seq: command.seq, event: None, result: &result, changes: MapChanges::default() };
+        let mut changes = MapChanges::default();
+        if state == OutcomeState::Stuck {
+            // What it touched cannot be read any more: everything is in doubt.
+            let known = self.journal.known()?;
+            changes.credentials = known.credentials.values().map(doubt_credential).collect();
+        }
+        let ending = Ending { seq: command.seq, event: None, result: &result, changes };
         self.journal.finish(&ending, now)
     }
 
@@ -317,13 +380,13 @@ impl<W: World> Exec<'_, W> {
         self.end_early(&command, OutcomeState::Stuck, error).map(|()| true)
     }
 
-    async fn wait(&self, what: String, error: &EffectError, attempt: u32, secrets: &[Secret<String>]) {
+    async fn wait(&self, what: String, error: &EffectError, attempt: u32, in_doubt: bool, secrets: &[Secret<String>]) {
         let jittered = backoff(attempt, self.world.entropy().number());
         let pause = error.retry_after.unwrap_or(jittered).clamp(jittered, RETRY_AFTER_MAX.max(jittered));
         let why = redacted(&error.message, secrets);
         tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{why}; trying again");
         self.world.clock().sleep(pause).await;
-        if error.kind == ErrorKind::Ambiguous {
+        if in_doubt {
             self.settle().await;
         }
     }
@@ -331,8 +394,8 @@ impl<W: World> Exec<'_, W> {
     /// Lets n8n finish what it may still be at, before it is looked at: when it answers again, a request that it had
     /// taken before is not always carried out yet.
     async fn settle(&self) {
-        for _ in 0..STEP_ATTEMPTS_MAX {
-            if self.world.workflows().status().await == N8nStatus::Running {
+        for _ in 0..SETTLE_LOOKS_MAX {
+            if matches!(self.world.workflows().status().await, N8nStatus::Running | N8nStatus::Locked) {
                 break;
             }
             self.world.clock().sleep(SETTLE).await;

@@ -15,7 +15,14 @@ impl<W: World> Exec<'_, W> {
                 let found = self.find_credential(name, credential_type, known).await?;
                 Ok(Before { n8n_id: found.map(|info| info.id), ..Before::default() })
             }
-            Step::PutWorkflow { key, .. } | Step::Activate { key, .. } => {
+            Step::DeleteCredential { name, .. } => {
+                let row = known.credentials.get(name);
+                Ok(Before { n8n_id: row.map(|row| row.n8n_id.clone()), ..Before::default() })
+            }
+            Step::PutWorkflow { key, .. }
+            | Step::Activate { key, .. }
+            | Step::Deactivate { key, .. }
+            | Step::DeleteWorkflow { key, .. } => {
                 let found = self.find_workflow(key, known).await?;
                 Ok(found.map_or_else(Before::default, |info| Before {
                     n8n_id: Some(info.id),
@@ -23,9 +30,12 @@ impl<W: World> Exec<'_, W> {
                     active_version_id: info.active_version_id,
                 }))
             }
-            Step::RemoveDoubles { .. } | Step::CheckReferences { .. } | Step::CheckHealth { .. } => {
-                Ok(Before::default())
-            }
+            Step::RemoveDoubles { .. }
+            | Step::CheckReferences { .. }
+            | Step::CheckHealth { .. }
+            | Step::ListState { .. }
+            | Step::Verify { .. }
+            | Step::CollectMetrics { .. } => Ok(Before::default()),
         }
     }
 

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::{Exec, Running};
 use crate::core::mapper::{self, Binding};
 use crate::core::plan::{Known, all_variables};
-use crate::core::step::{Before, CredentialRow, Source, Step, StepError, StepOutput, WorkflowRow};
+use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, StepOutput, WorkflowRow};
+use crate::exec::look::list_state;
 use crate::ports::{EffectError, ErrorKind, Host, Workflows, World, credential_marker};
 
 impl<W: World> Exec<'_, W> {
@@ -25,27 +26,41 @@ impl<W: World> Exec<'_, W> {
             (Step::PutCredential { .. }, Command::InjectCredential(inject)) => {
                 self.put_credential(inject, source, before, known).await
             }
-            (Step::PutWorkflow { .. }, Command::DeployWorkflow(deploy)) => {
+            (Step::PutWorkflow { .. }, Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy)) => {
                 self.put_workflow(deploy, source, known).await
             }
-            (Step::CheckReferences { .. }, Command::DeployWorkflow(deploy)) => {
+            (Step::CheckReferences { .. }, Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy)) => {
                 self.check_references(deploy, known).await
             }
             (Step::Activate { key, .. }, Command::ActivateWorkflow(_)) => self.activate(key, known).await,
+            (Step::Deactivate { key, .. }, Command::DeactivateWorkflow(_)) => self.deactivate(key, known).await,
+            (Step::DeleteWorkflow { key, .. }, Command::DeleteWorkflow(_)) => self.delete_workflow(key, before).await,
+            (Step::DeleteCredential { name, .. }, Command::DeleteCredential(_)) => {
+                self.delete_credential(name, before).await
+            }
             (Step::CheckHealth { .. }, Command::HealthCheck) => Ok(self.check_health().await),
+            (Step::ListState { .. }, Command::ListState) => Ok(list_state(known)),
+            (Step::Verify { .. }, Command::Verify) => self.verify(known).await,
+            (Step::CollectMetrics { .. }, Command::CollectMetrics(wish)) => self.collect_metrics(wish).await,
             (Step::RemoveDoubles { .. }, _) => self.remove_doubles(running, known).await,
             (
                 Step::PutCredential { .. }
                 | Step::PutWorkflow { .. }
                 | Step::CheckReferences { .. }
                 | Step::Activate { .. }
-                | Step::CheckHealth { .. },
+                | Step::Deactivate { .. }
+                | Step::DeleteWorkflow { .. }
+                | Step::DeleteCredential { .. }
+                | Step::CheckHealth { .. }
+                | Step::ListState { .. }
+                | Step::Verify { .. }
+                | Step::CollectMetrics { .. },
                 _,
             ) => Err(permanent("journal_damaged", "the plan does not fit the bundle it was made from")),
         }
     }
 
-    async fn put_credential(
+    pub(super) async fn put_credential(
         &self,
         inject: &InjectCredential,
         source: Source,
@@ -66,10 +81,13 @@ impl<W: World> Exec<'_, W> {
                 return Err(permanent("credential_type_differs", &message));
             }
             Some(info) if unchanged => (info.id, false),
-            // It was not there before this step and is now: an earlier try made it, with this very data.
-            Some(info) if before.n8n_id.is_none() => (info.id, true),
             Some(info) => {
-                self.world.workflows().update_credential(&info.id, &data).await?;
+                match self.world.workflows().update_credential(&info.id, &data).await {
+                    // It was not there before this step and is now: an earlier try made it. Where n8n cannot update
+                    // credentials, that it did so with this very data has to be believed.
+                    Err(error) if error.code == "n8n_cannot_update_credentials" && before.n8n_id.is_none() => {}
+                    other => other?,
+                }
                 (info.id, true)
             }
             None => {
@@ -81,10 +99,10 @@ impl<W: World> Exec<'_, W> {
         let (name, credential_type) = (name.clone(), credential_type.clone());
         let source = if changed { source } else { known.credentials.get(&name).map_or(source, |row| row.source) };
         let row = CredentialRow { name, credential_type, n8n_id, fingerprint, source };
-        Ok(StepOutput { answer, credential: Some(row), workflow: None })
+        Ok(StepOutput { credential: Some(row), ..StepOutput::answer(answer) })
     }
 
-    async fn put_workflow(
+    pub(super) async fn put_workflow(
         &self,
         deploy: &DeployWorkflow,
         source: Source,
@@ -114,10 +132,16 @@ impl<W: World> Exec<'_, W> {
         if !dropped.is_empty() {
             answer["dropped"] = json!(dropped);
         }
-        Ok(StepOutput { answer, credential: None, workflow: Some(WorkflowRow { key: key.clone(), n8n_id, source }) })
+        let active = known.workflows.get(key).is_some_and(|row| row.active);
+        let row = WorkflowRow { key: key.clone(), n8n_id, source, active };
+        Ok(StepOutput { workflow: Some(row), ..StepOutput::answer(answer) })
     }
 
-    async fn check_references(&self, deploy: &DeployWorkflow, known: &Known) -> Result<StepOutput, EffectError> {
+    pub(super) async fn check_references(
+        &self,
+        deploy: &DeployWorkflow,
+        known: &Known,
+    ) -> Result<StepOutput, EffectError> {
         let key = &deploy.key;
         let (body, _) = self.mapped(deploy, known)?;
         let id = known.workflows.get(key).map(|row| row.n8n_id.clone()).unwrap_or_default();
@@ -134,10 +158,10 @@ impl<W: World> Exec<'_, W> {
             let message = format!("workflow {key}, node {node:?}: n8n did not keep credential {id} for {slot}");
             return Err(permanent("reference_differs", &message));
         }
-        Ok(StepOutput { answer: Value::Null, credential: None, workflow: None })
+        Ok(StepOutput::answer(Value::Null))
     }
 
-    async fn activate(&self, key: &WorkflowKey, known: &Known) -> Result<StepOutput, EffectError> {
+    pub(super) async fn activate(&self, key: &WorkflowKey, known: &Known) -> Result<StepOutput, EffectError> {
         let Some(info) = self.find_workflow(key, known).await? else {
             return Err(permanent("workflow_vanished", &format!("workflow {key} is not in n8n any more")));
         };
@@ -146,7 +170,35 @@ impl<W: World> Exec<'_, W> {
             self.world.workflows().activate_workflow(&info.id, None).await?;
         }
         let answer = json!({"key": key, "workflow_id": info.id, "active": true, "changed": !current});
-        Ok(StepOutput { answer, credential: None, workflow: None })
+        Ok(StepOutput { workflow: wanted(key, known, true), ..StepOutput::answer(answer) })
+    }
+
+    pub(super) async fn deactivate(&self, key: &WorkflowKey, known: &Known) -> Result<StepOutput, EffectError> {
+        let Some(info) = self.find_workflow(key, known).await? else {
+            return Err(permanent("workflow_vanished", &format!("workflow {key} is not in n8n any more")));
+        };
+        if info.active {
+            self.world.workflows().deactivate_workflow(&info.id).await?;
+        }
+        let answer = json!({"key": key, "workflow_id": info.id, "active": false, "changed": info.active});
+        Ok(StepOutput { workflow: wanted(key, known, false), ..StepOutput::answer(answer) })
+    }
+
+    /// What is gone already is as good as deleted.
+    async fn delete_workflow(&self, key: &WorkflowKey, before: &Before) -> Result<StepOutput, EffectError> {
+        if let Some(id) = &before.n8n_id {
+            self.world.workflows().delete_workflow(id).await?;
+        }
+        let answer = json!({"key": key, "deleted": before.n8n_id.is_some()});
+        Ok(StepOutput { removed: Some(Removed::Workflow(key.clone())), ..StepOutput::answer(answer) })
+    }
+
+    async fn delete_credential(&self, name: &CredentialName, before: &Before) -> Result<StepOutput, EffectError> {
+        if let Some(id) = &before.n8n_id {
+            self.world.workflows().delete_credential(id).await?;
+        }
+        let answer = json!({"name": name, "deleted": before.n8n_id.is_some()});
+        Ok(StepOutput { removed: Some(Removed::Credential(name.clone())), ..StepOutput::answer(answer) })
     }
 
     /// Each thing that was not there before this command and is now there more than once was made by a create whose
@@ -169,7 +221,8 @@ impl<W: World> Exec<'_, W> {
                             row.n8n_id != info.id && row.credential_type.as_str() == info.credential_type
                         })
                 };
-                if created.iter().filter_map(|(name, _)| name.as_ref()).any(double) {
+                let older = running.base.credentials.values().any(|row| row.n8n_id == info.id);
+                if !older && created.iter().filter_map(|(name, _)| name.as_ref()).any(double) {
                     n8n.delete_credential(&info.id).await?;
                     removed += 1;
                 }
@@ -179,7 +232,8 @@ impl<W: World> Exec<'_, W> {
             for info in n8n.workflows().await? {
                 let row = info.key.as_ref().and_then(|key| known.workflows.get(key));
                 let ours = created.iter().any(|(_, key)| key.is_some() && *key == info.key);
-                if ours && row.is_some_and(|row| row.n8n_id != info.id) {
+                let older = running.base.workflows.values().any(|row| row.n8n_id == info.id);
+                if ours && !older && row.is_some_and(|row| row.n8n_id != info.id) {
                     n8n.delete_workflow(&info.id).await?;
                     removed += 1;
                 }
@@ -188,7 +242,7 @@ impl<W: World> Exec<'_, W> {
         if removed > 0 {
             tracing::warn!(removed, "removed what late answers of n8n had made twice");
         }
-        Ok(StepOutput { answer: Value::Null, credential: None, workflow: None })
+        Ok(StepOutput::answer(Value::Null))
     }
 
     /// Never fails: that n8n is down is an answer.
@@ -209,7 +263,7 @@ impl<W: World> Exec<'_, W> {
             "swap_used_mb": sample.swap_used_mb,
             "uptime_seconds": sample.uptime_seconds,
         });
-        StepOutput { answer, credential: None, workflow: None }
+        StepOutput::answer(answer)
     }
 
     /// The body that n8n is to hold for a deployment, and what had to be left out of it.
@@ -224,6 +278,11 @@ impl<W: World> Exec<'_, W> {
         })?;
         Ok(mapper::request_body(&mapped))
     }
+}
+
+/// The workflow's row with another wish for its activation.
+fn wanted(key: &WorkflowKey, known: &Known, active: bool) -> Option<WorkflowRow> {
+    known.workflows.get(key).map(|row| WorkflowRow { active, ..row.clone() })
 }
 
 fn bindings(

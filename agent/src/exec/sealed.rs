@@ -22,12 +22,19 @@ impl<W: World> Exec<'_, W> {
         for (n, command) in commands.iter().enumerate() {
             match command {
                 Command::InjectCredential(inject) => drop(self.open_credential(inject)?),
-                Command::DeployWorkflow(deploy) => {
+                Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy) => {
                     if let Some(variables) = self.open_variables(deploy)? {
                         opened.insert(n, variables);
                     }
                 }
-                Command::HealthCheck | Command::ActivateWorkflow(_) => {}
+                Command::HealthCheck
+                | Command::ListState
+                | Command::Verify
+                | Command::CollectMetrics(_)
+                | Command::ActivateWorkflow(_)
+                | Command::DeactivateWorkflow(_)
+                | Command::DeleteWorkflow(_)
+                | Command::DeleteCredential(_) => {}
             }
         }
         Ok(opened)
@@ -77,11 +84,18 @@ impl<W: World> Exec<'_, W> {
                     let value = data.and_then(|data| serde_json::from_slice(data.expose()).ok());
                     value.iter().for_each(|value| texts(value, &mut found));
                 }
-                Command::DeployWorkflow(deploy) => {
+                Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy) => {
                     let variables = self.open_variables(deploy).ok().flatten().unwrap_or_default();
                     found.extend(variables.into_values().filter(|text| is_telling(text)).map(Secret::new));
                 }
-                Command::HealthCheck | Command::ActivateWorkflow(_) => {}
+                Command::HealthCheck
+                | Command::ListState
+                | Command::Verify
+                | Command::CollectMetrics(_)
+                | Command::ActivateWorkflow(_)
+                | Command::DeactivateWorkflow(_)
+                | Command::DeleteWorkflow(_)
+                | Command::DeleteCredential(_) => {}
             }
         }
         found
@@ -102,16 +116,65 @@ fn texts(value: &Value, found: &mut Vec<Secret<String>>) {
     }
 }
 
-/// A text without the secrets that it may repeat: n8n's words quote node names, and an address holds its path.
+/// A text without the secrets that it may repeat: n8n's words quote names and values, and may be cut in the middle.
 pub(super) fn redacted(text: &str, secrets: &[Secret<String>]) -> String {
-    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "[sealed]"))
+    let mut forms: Vec<Secret<String>> = secrets.iter().flat_map(forms_of).collect();
+    // The longest first: a shorter one may be a part of it.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+    let mut text = forms.iter().fold(text.to_owned(), |text, form| text.replace(form.expose(), SEALED));
+    for form in &forms {
+        let cuts = (REDACTED_BYTES_MIN..form.expose().len()).rev().filter(|at| form.expose().is_char_boundary(*at));
+        if let Some(at) = cuts.into_iter().find(|at| text.ends_with(&form.expose()[..*at])) {
+            text.truncate(text.len() - at);
+            text.push_str(SEALED);
+        }
+    }
+    text
 }
 
-pub(super) fn redact(value: &mut Value, secrets: &[Secret<String>]) {
-    match value {
-        Value::String(text) => *text = redacted(text, secrets),
-        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, secrets)),
-        Value::Object(entries) => entries.values_mut().for_each(|value| redact(value, secrets)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+/// What stands in place of a secret.
+const SEALED: &str = "[sealed]";
+
+/// The ways in which a secret is quoted: as it is, as part of a path, escaped in JSON.
+fn forms_of(secret: &Secret<String>) -> Vec<Secret<String>> {
+    let text = secret.expose();
+    let escaped = Value::from(text.as_str()).to_string();
+    let forms = [text.as_str(), text.trim_matches('/'), &escaped[1..escaped.len() - 1]];
+    forms.into_iter().filter(|form| is_telling(form)).map(|form| Secret::new(form.to_owned())).collect()
+}
+
+/// Takes secrets out of the addresses of an answer, the one part of it that is made from a workflow's content.
+pub(super) fn redact_addresses(answer: &mut Value, secrets: &[Secret<String>]) {
+    for key in ["webhook_url", "webhook_urls"] {
+        match answer.get_mut(key) {
+            Some(Value::String(text)) => *text = redacted(text, secrets),
+            Some(Value::Array(items)) => {
+                for item in items {
+                    if let Value::String(text) = item {
+                        *text = redacted(text, secrets);
+                    }
+                }
+            }
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hide(text: &str, secrets: &[&str]) -> String {
+        redacted(text, &secrets.iter().map(|secret| Secret::new((*secret).to_owned())).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn hides_whole_cut_escaped_and_overlapping_secrets() {
+        assert_eq!(hide("path in/hunter22 is taken", &["hunter22"]), "path in/[sealed] is taken");
+        assert_eq!(hide("longer: hunter22x", &["hunter22", "hunter22x"]), "longer: [sealed]");
+        assert_eq!(hide("cut in hunter2", &["hunter22"]), "cut in [sealed]");
+        assert_eq!(hide(r#"{"a":"say \"hi\""}"#, &["say \"hi\""]), r#"{"a":"[sealed]"}"#);
+        assert_eq!(hide("https://x/a/b/c/d", &["/a/b/c/d/"]), "https://x/[sealed]");
+        assert_eq!(hide("ok", &["ok"]), "ok", "what is too short to tell is not looked for");
     }
 }

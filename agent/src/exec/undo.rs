@@ -19,8 +19,16 @@ impl<W: World> Exec<'_, W> {
                 self.undo_credential(name, credential_type, before, base).await
             }
             Step::PutWorkflow { key, .. } => self.undo_workflow(key, before, base).await,
-            Step::Activate { key, .. } => self.undo_activation(key, before, base).await,
-            Step::RemoveDoubles { .. } | Step::CheckReferences { .. } | Step::CheckHealth { .. } => Ok(()),
+            Step::Activate { key, .. } | Step::Deactivate { key, .. } => self.undo_activation(key, before, base).await,
+            // From the commit point on nothing is undone; the saga does not come here.
+            Step::DeleteWorkflow { key, .. } => Err(cannot_restore(&format!("workflow {key}"))),
+            Step::DeleteCredential { name, .. } => Err(cannot_restore(&format!("credential {name}"))),
+            Step::RemoveDoubles { .. }
+            | Step::CheckReferences { .. }
+            | Step::CheckHealth { .. }
+            | Step::ListState { .. }
+            | Step::Verify { .. }
+            | Step::CollectMetrics { .. } => Ok(()),
         }
     }
 
@@ -69,10 +77,10 @@ impl<W: World> Exec<'_, W> {
         }
         let row = base.workflows.get(key);
         let former = row.map(|row| self.source(row.source)).transpose()?.flatten();
-        let Some(Command::DeployWorkflow(former)) = former else {
+        let Some(former) = former.as_ref().and_then(Command::deployment) else {
             return Err(cannot_restore(&format!("workflow {key}")));
         };
-        let (body, _) = self.mapped(&former, base)?;
+        let (body, _) = self.mapped(former, base)?;
         match n8n.workflow(&info.id).await? {
             Some(actual) if !mapper::holds(&actual, &body) => n8n.update_workflow(&info.id, &body).await,
             _ => Ok(()),
@@ -103,16 +111,21 @@ impl<W: World> Exec<'_, W> {
     pub(super) fn former(&self, commands: &[Command], base: &Known) -> Vec<Command> {
         let source = |command: &Command| match command {
             Command::InjectCredential(inject) => base.credentials.get(&inject.name).map(|row| row.source),
-            Command::DeployWorkflow(deploy) => base.workflows.get(&deploy.key).map(|row| row.source),
-            Command::ActivateWorkflow(activate) => base.workflows.get(&activate.key).map(|row| row.source),
-            Command::HealthCheck => None,
+            Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy) => {
+                base.workflows.get(&deploy.key).map(|row| row.source)
+            }
+            Command::ActivateWorkflow(target)
+            | Command::DeactivateWorkflow(target)
+            | Command::DeleteWorkflow(target) => base.workflows.get(&target.key).map(|row| row.source),
+            Command::DeleteCredential(target) => base.credentials.get(&target.name).map(|row| row.source),
+            Command::HealthCheck | Command::ListState | Command::Verify | Command::CollectMetrics(_) => None,
         };
         let sources = commands.iter().filter_map(source);
         sources.filter_map(|source| self.source(source).ok().flatten()).collect()
     }
 
     /// The command that content came from, out of the journal.
-    fn source(&self, source: Source) -> Result<Option<Command>, EffectError> {
+    pub(super) fn source(&self, source: Source) -> Result<Option<Command>, EffectError> {
         let unreadable = |why: String| EffectError::new(ErrorKind::Transient, "journal_unusable", why);
         let Some(bytes) = self.journal.bundle(source.bundle).map_err(|e| unreadable(e.to_string()))? else {
             return Ok(None);

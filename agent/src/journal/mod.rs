@@ -18,7 +18,7 @@ use genesis_shared::timestamp::Timestamp;
 
 use crate::core::plan::Plan;
 use crate::core::saga::Event;
-use crate::core::step::{CredentialRow, WorkflowRow};
+use crate::core::step::{CredentialRow, Removed, WorkflowRow};
 
 pub use sqlite::Journal;
 
@@ -121,6 +121,8 @@ pub struct MapChanges {
     pub credentials: Vec<CredentialRow>,
     /// Workflows to keep.
     pub workflows: Vec<WorkflowRow>,
+    /// What is no more.
+    pub removed: Vec<Removed>,
 }
 
 /// How a command ends.

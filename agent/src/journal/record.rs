@@ -47,7 +47,7 @@ mod tests {
             source: Source { bundle: 7, command: 0 },
         };
         let started = Event::Started { step: 0, before: Before { n8n_id: Some("c0".into()), ..Before::default() } };
-        let output = StepOutput { answer: serde_json::json!({"ok": 1}), credential: Some(row), workflow: None };
+        let output = StepOutput { credential: Some(row), ..StepOutput::answer(serde_json::json!({"ok": 1})) };
         let done = Event::Done { step: 0, output };
         let plan = Plan {
             steps: vec![Step::PutWorkflow { command: 1, key: "a".parse().unwrap() }, Step::CheckHealth { command: 2 }],

@@ -11,11 +11,11 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, Transactio
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Ending, JournalError, NewCommand, OpenCommand, record};
+use super::{Ending, JournalError, MapChanges, NewCommand, OpenCommand, record};
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
-use crate::core::step::{CredentialRow, WorkflowRow};
+use crate::core::step::{CredentialRow, Removed, WorkflowRow};
 
 /// The newest version of `schema.sql`.
 const SCHEMA_VERSION: i64 = 1;
@@ -210,25 +210,33 @@ impl Journal {
         let event = ending.event.as_ref().map(|event| self.encode(event)).transpose()?;
         let outcome = self.encode(ending.result)?;
         let report = self.encode(&Record::Result(ending.result.clone()))?;
-        let encode_rows = || -> Result<_> {
-            let credentials =
-                ending.changes.credentials.iter().map(|row| Ok((row.name.to_string(), self.encode(row)?)));
-            let workflows = ending.changes.workflows.iter().map(|row| Ok((row.key.to_string(), self.encode(row)?)));
-            Ok((credentials.collect::<Result<Vec<_>>>()?, workflows.collect::<Result<Vec<_>>>()?))
-        };
-        let (credentials, workflows) = encode_rows()?;
+        let rows = self.encode_rows(&ending.changes)?;
         self.write(|tx| {
             if let Some(event) = &event {
                 append(tx, ending.seq, now, event)?;
             }
-            for (name, record) in &credentials {
-                tx.execute("INSERT OR REPLACE INTO credential (name, record) VALUES (?, ?)", params![name, record])?;
-            }
-            for (key, record) in &workflows {
-                tx.execute("INSERT OR REPLACE INTO workflow (key, record) VALUES (?, ?)", params![key, record])?;
-            }
+            write_rows(tx, &rows)?;
             tx.execute("UPDATE command SET outcome = ? WHERE seq = ?", params![outcome, ending.seq])?;
             push(tx, now, &report)
+        })
+    }
+
+    /// Changes the id map by itself, after a repair.
+    ///
+    /// # Errors
+    /// Nothing of it was kept.
+    pub fn keep(&self, changes: &MapChanges) -> Result<()> {
+        let rows = self.encode_rows(changes)?;
+        self.write(|tx| write_rows(tx, &rows))
+    }
+
+    fn encode_rows(&self, changes: &MapChanges) -> Result<Rows> {
+        let credentials = changes.credentials.iter().map(|row| Ok((row.name.to_string(), self.encode(row)?)));
+        let workflows = changes.workflows.iter().map(|row| Ok((row.key.to_string(), self.encode(row)?)));
+        Ok(Rows {
+            credentials: credentials.collect::<Result<_>>()?,
+            workflows: workflows.collect::<Result<_>>()?,
+            removed: changes.removed.clone(),
         })
     }
 
@@ -377,6 +385,29 @@ impl Journal {
             source: serde::de::Error::custom(e.to_string()),
         })
     }
+}
+
+/// Changes of the id map, encoded before the transaction begins.
+struct Rows {
+    credentials: Vec<(String, Vec<u8>)>,
+    workflows: Vec<(String, Vec<u8>)>,
+    removed: Vec<Removed>,
+}
+
+fn write_rows(tx: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
+    for (name, record) in &rows.credentials {
+        tx.execute("INSERT OR REPLACE INTO credential (name, record) VALUES (?, ?)", params![name, record])?;
+    }
+    for (key, record) in &rows.workflows {
+        tx.execute("INSERT OR REPLACE INTO workflow (key, record) VALUES (?, ?)", params![key, record])?;
+    }
+    for removed in &rows.removed {
+        match removed {
+            Removed::Credential(name) => tx.execute("DELETE FROM credential WHERE name = ?", [name.as_str()])?,
+            Removed::Workflow(key) => tx.execute("DELETE FROM workflow WHERE key = ?", [key.as_str()])?,
+        };
+    }
+    Ok(())
 }
 
 fn append(tx: &Transaction<'_>, seq: i64, now: Timestamp, record: &[u8]) -> rusqlite::Result<()> {

@@ -93,7 +93,7 @@ fn d3_outcome_id_map_and_report_come_together() {
         source: Source { bundle: seq, command: 0 },
     };
     let result = result(1);
-    let changes = MapChanges { credentials: vec![row.clone()], workflows: vec![] };
+    let changes = MapChanges { credentials: vec![row.clone()], ..MapChanges::default() };
     journal.finish(&Ending { seq, event: None, result: &result, changes }, at(9)).unwrap();
     assert_eq!(journal.next_open().unwrap(), None);
     assert_eq!(journal.outcome(new_command(1).bundle_id).unwrap(), Some(result.clone()));

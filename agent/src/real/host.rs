@@ -25,13 +25,13 @@ impl RealHost {
         Self { system: RefCell::new(system), data_dir: data_dir.to_owned() }
     }
 
-    /// Bytes in all and free of the disk that holds the data folder.
-    fn disk(&self) -> (u64, u64) {
+    /// Bytes in all and free of the disk that holds the data folder, where the system lists it.
+    fn disk(&self) -> Option<(u64, u64)> {
         let path = self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone());
         let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
         let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
         let nearest = holding.max_by_key(|disk| disk.mount_point().components().count());
-        nearest.map_or((0, 0), |disk| (disk.total_space(), disk.available_space()))
+        nearest.map(|disk| (disk.total_space(), disk.available_space()))
     }
 }
 
@@ -40,7 +40,7 @@ impl Host for RealHost {
         let mut system = self.system.borrow_mut();
         system.refresh_cpu_usage();
         system.refresh_memory_specifics(MemoryRefreshKind::everything());
-        let (total, free) = self.disk();
+        let (total, free) = self.disk().unwrap_or_default();
         HostSample {
             cpu_usage_percent: system.global_cpu_usage(),
             memory_usage_mb: system.used_memory() / MIB,
@@ -57,9 +57,13 @@ impl Host for RealHost {
         Preflight {
             swap_total_mb: system.total_swap() / MIB,
             memory_total_mb: system.total_memory() / MIB,
-            disk_free_mb: self.disk().1 / MIB,
+            disk_free_mb: self.free_mb().unwrap_or_default(),
             cpus: u32::try_from(system.cpus().len()).unwrap_or(u32::MAX),
         }
+    }
+
+    fn free_mb(&self) -> Option<u64> {
+        self.disk().map(|(_, free)| free / MIB)
     }
 
     fn boot_epoch(&self) -> String {

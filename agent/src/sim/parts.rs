@@ -147,6 +147,9 @@ impl Host for SimHost {
     fn preflight(&self) -> Preflight {
         Preflight { swap_total_mb: 4096, memory_total_mb: 972, disk_free_mb: 20_000, cpus: 1 }
     }
+    fn free_mb(&self) -> Option<u64> {
+        Some(20_000)
+    }
     fn boot_epoch(&self) -> String {
         "sim".to_owned()
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use genesis_shared::command::{Action, ActivateWorkflow, CommandWire, DeployWorkflow};
+use genesis_shared::command::{Action, CommandWire, DeployWorkflow, WorkflowRef};
 use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 use genesis_shared::secret::Secret;
 use serde::{Deserialize, Serialize};
@@ -168,7 +168,7 @@ pub fn commands(
         commands.push(deploy(workflow, tenant, &mut entropy)?);
     }
     for workflow in &template.workflows {
-        let payload = ActivateWorkflow { key: workflow.manifest.key.clone() };
+        let payload = WorkflowRef { key: workflow.manifest.key.clone() };
         commands.push(wire(Action::ActivateWorkflow, &payload));
     }
     commands.push(CommandWire { action: Action::HealthCheck.name().to_owned(), payload: None });

@@ -91,17 +91,21 @@ fn targets(targets: &Targets) -> String {
 /// One command in words; a payload that cannot be read shows as its bare action.
 pub fn in_words(wire: &CommandWire) -> String {
     let what = match wire.parse() {
-        Ok(Command::HealthCheck) | Err(_) => String::new(),
+        Ok(Command::HealthCheck | Command::ListState | Command::Verify) | Err(_) => String::new(),
+        Ok(Command::CollectMetrics(wish)) => wish.since.map(|since| format!(" since {since}")).unwrap_or_default(),
         Ok(Command::InjectCredential(inject)) => {
             format!(" {} ({}), sealed to {}", inject.name, inject.credential_type, inject.sealed_data.recipient)
         }
-        Ok(Command::DeployWorkflow(deploy)) => {
+        Ok(Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy)) => {
             let nodes = deploy.workflow_json.get("nodes").and_then(|n| n.as_array()).map_or(0, Vec::len);
             let (credentials, variables) = (deploy.credential_map.len(), deploy.variables.len());
             let sealed = if deploy.sealed_variables.is_some() { ", more of them sealed" } else { "" };
             format!(" {}: {nodes} nodes, {credentials} credentials, {variables} variables{sealed}", deploy.key)
         }
-        Ok(Command::ActivateWorkflow(activate)) => format!(" {}", activate.key),
+        Ok(
+            Command::ActivateWorkflow(target) | Command::DeactivateWorkflow(target) | Command::DeleteWorkflow(target),
+        ) => format!(" {}", target.key),
+        Ok(Command::DeleteCredential(target)) => format!(" {}", target.name),
     };
     format!("{}{what}", wire.action)
 }

@@ -12,11 +12,13 @@ use std::rc::Rc;
 use genesis_shared::id::CredentialType;
 use genesis_shared::report::N8nStatus;
 use genesis_shared::secret::Secret;
+use genesis_shared::timestamp::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::N8nSettings;
 use crate::core::mapper;
+use crate::core::metrics::Execution;
 use crate::ports::{CredentialInfo, EffectError, Entropy, ErrorKind, Files, WorkflowInfo, Workflows};
 
 pub use answer::Answer;
@@ -24,6 +26,9 @@ pub use transport::{HttpTransport, Request, Transport, TransportError};
 
 /// Items per page: the most that n8n gives. Its lists have no order, so fewer pages mean fewer overlaps.
 const PAGE: usize = 250;
+
+/// Pages of executions read at once: 5,000 executions, about 2 MB of answers one after the other.
+const EXECUTION_PAGES_MAX: usize = 20;
 
 /// Pages followed before a list counts as endless: 100,000 workflows.
 const PAGES_MAX: usize = 400;
@@ -75,6 +80,21 @@ impl From<ListedWorkflow> for WorkflowInfo {
             version_id: w.version_id,
             active_version_id: w.active_version_id,
         }
+    }
+}
+
+/// An execution in a list; its data are not asked for.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedExecution {
+    status: String,
+    started_at: Option<Timestamp>,
+    stopped_at: Option<Timestamp>,
+}
+
+impl From<ListedExecution> for Execution {
+    fn from(e: ListedExecution) -> Self {
+        Self { status: e.status, started_at: e.started_at, stopped_at: e.stopped_at }
     }
 }
 
@@ -245,6 +265,23 @@ impl<T: Transport, F: Files, E: Entropy> Workflows for N8n<T, F, E> {
 
     async fn deactivate_workflow(&self, id: &str) -> Result<(), EffectError> {
         gone_is_done(self.api(Request::new("POST", &workflow_path(id, "/deactivate"))).await)
+    }
+
+    async fn executions(&self, since: Timestamp) -> Result<(Vec<Execution>, bool), EffectError> {
+        let mut executions = Vec::new();
+        let mut cursor = String::new();
+        for _ in 0..EXECUTION_PAGES_MAX {
+            let url = format!("/api/v1/executions?limit={PAGE}{cursor}");
+            let page: Page<ListedExecution> = self.api(Request::get(&url)).await?.parse()?;
+            executions.extend(page.data.into_iter().map(Execution::from));
+            // Newest first: once one is too old, so are all that follow.
+            let is_old = executions.last().is_some_and(|e| e.started_at.is_some_and(|at| at < since));
+            match page.next_cursor {
+                Some(next) if !is_old => cursor = format!("&cursor={}", percent_encode(&next)),
+                Some(_) | None => return Ok((executions, false)),
+            }
+        }
+        Ok((executions, true))
     }
 
     async fn delete_workflow(&self, id: &str) -> Result<(), EffectError> {
