@@ -15,8 +15,10 @@ const LIVES_MAX: usize = 3;
 struct Ran {
     /// Points passed in the life that ended first.
     passed: u64,
-    /// Whether every planned crash took place.
+    /// How many planned crashes took place.
     crashed: usize,
+    /// Creations that n8n carried out.
+    creates: u64,
 }
 
 /// Plays a scenario with crashes at the given points of the first lives, and checks what is left.
@@ -24,7 +26,7 @@ async fn play(scenario: &Scenario, crashes: &[u64]) -> Ran {
     let droplet = Droplet::new(7);
     let before = scenario.prepare(&droplet).await;
     let job = droplet.push(scenario.commands(&droplet).await);
-    let mut ran = Ran { passed: 0, crashed: 0 };
+    let mut ran = Ran { passed: 0, crashed: 0, creates: 0 };
     for life in 0..LIVES_MAX {
         droplet.outside.crash.plan(crashes.get(life).copied());
         let ended = live(&droplet, job).await;
@@ -41,6 +43,8 @@ async fn play(scenario: &Scenario, crashes: &[u64]) -> Ran {
     let result = droplet.while_running(droplet.result(job)).await;
     assert_eq!(result.state, scenario.outcome, "{what}: {} {}", result.code, result.message);
     scenario.check(&droplet, &before, &what);
+    let standin = droplet.outside.n8n.borrow();
+    ran.creates = ["/api/v1/credentials", "/api/v1/workflows"].map(|path| standin.count("POST", path)).iter().sum();
     ran
 }
 
@@ -61,10 +65,11 @@ async fn live(droplet: &Droplet, job: JobId) -> bool {
 #[tokio::test(start_paused = true)]
 async fn every_crash_resumes() {
     for scenario in scenarios() {
-        let points = play(&scenario, &[]).await.passed;
+        let Ran { passed: points, creates, .. } = play(&scenario, &[]).await;
         assert!(points >= 10, "{} passes {points} points", scenario.name);
         for point in 1..=points {
             let ran = play(&scenario, &[point]).await;
+            assert_eq!(ran.creates, creates, "{}: a create was repeated after a crash at {point}", scenario.name);
             assert_eq!(ran.crashed, 1, "{}: the crash at {point} of {points} took place", scenario.name);
         }
     }
@@ -74,13 +79,14 @@ async fn every_crash_resumes() {
 async fn every_pair_of_crashes_resumes() {
     let (mut pairs, mut points_in_all) = (0, 0);
     for scenario in scenarios().into_iter().filter(|scenario| scenario.is_small) {
-        let points = play(&scenario, &[]).await.passed;
+        let Ran { passed: points, creates, .. } = play(&scenario, &[]).await;
         let pairs_before = pairs;
         points_in_all += points;
         for first in 1..=points {
             let mut second = 1;
             loop {
                 let ran = play(&scenario, &[first, second]).await;
+                assert_eq!(ran.creates, creates, "{}: repeated after {first} and {second}", scenario.name);
                 if ran.crashed < 2 {
                     break;
                 }
