@@ -118,7 +118,7 @@ async fn keeps_the_marker_of_a_workflow_through_updates(scene: &Scene) {
     let port = scene.port();
     let key = "contract".parse().unwrap();
     let first = body("Marked", json!([webhook("marked")]));
-    let id = port.create_workflow(&genesis_agent::core::mapper::with_marker(&first, &key)).await.unwrap();
+    let id = port.create_workflow(&genesis_agent::core::workflow::with_marker(&first, &key)).await.unwrap();
     let second = body("Marked again", json!([webhook("marked-2")]));
     port.update_workflow(&id, &second).await.unwrap();
     port.activate_workflow(&id, None).await.unwrap();
@@ -129,7 +129,7 @@ async fn keeps_the_marker_of_a_workflow_through_updates(scene: &Scene) {
     let info = listed.iter().find(|w| w.id == id).unwrap();
     assert_eq!(info.key.as_ref(), Some(&key));
     assert!(info.active && info.active_version_id.is_some() && info.active_version_id == info.version_id);
-    assert!(genesis_agent::core::mapper::holds(&port.workflow(&id).await.unwrap().unwrap(), &second));
+    assert!(genesis_agent::core::workflow::holds(&port.workflow(&id).await.unwrap().unwrap(), &second));
 
     port.deactivate_workflow(&id).await.unwrap();
     port.deactivate_workflow(&id).await.unwrap();
@@ -168,7 +168,7 @@ async fn re_points_an_unknown_credential_by_its_name(scene: &Scene) {
         let port = &port;
         async move {
             let workflow = port.workflow(&id).await.unwrap().unwrap();
-            genesis_agent::core::mapper::references(&workflow)[0].2.clone()
+            genesis_agent::core::workflow::references(&workflow)[0].2.clone()
         }
     };
     let by_name = port.create_workflow(&node("doesNotExist1234", "genesis/named")).await.unwrap();

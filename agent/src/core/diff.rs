@@ -6,8 +6,8 @@ use genesis_shared::id::{CredentialName, WorkflowKey};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::core::mapper;
 use crate::core::step::{CredentialRow, WorkflowRow};
+use crate::core::workflow;
 use crate::ports::{CredentialInfo, WorkflowInfo};
 
 /// One difference.
@@ -95,13 +95,13 @@ pub fn diff(credentials: &[CredentialRow], workflows: &[Desired], observed: &Obs
             continue;
         };
         let differs = match (&desired.body, observed.bodies.get(&info.id)) {
-            (Some(wanted), Some(actual)) => !mapper::holds(actual, wanted),
+            (Some(wanted), Some(actual)) => !workflow::holds(actual, wanted),
             (Some(_) | None, _) => false,
         };
         // An older version may run while the draft is as deployed; that is a difference too.
         let pinned = info.active && info.active_version_id.is_some() && info.active_version_id != info.version_id;
         let references_only = match (&desired.body, observed.bodies.get(&info.id)) {
-            (Some(wanted), Some(actual)) if differs => mapper::holds_but_for_credentials(actual, wanted),
+            (Some(wanted), Some(actual)) if differs => workflow::holds_but_for_credentials(actual, wanted),
             (Some(_) | None, _) => false,
         };
         if references_only {

@@ -24,3 +24,4 @@ pub mod plan;
 pub mod saga;
 pub mod step;
 pub mod timer;
+pub mod workflow;

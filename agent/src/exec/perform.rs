@@ -10,6 +10,7 @@ use super::{Exec, Running};
 use crate::core::mapper::{self, Binding};
 use crate::core::plan::{Known, all_variables};
 use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, StepOutput, WorkflowRow};
+use crate::core::workflow;
 use crate::exec::look::list_state;
 use crate::ports::{EffectError, ErrorKind, Host, Workflows, World, credential_marker};
 
@@ -114,16 +115,16 @@ impl<W: World> Exec<'_, W> {
         let (n8n_id, changed) = match self.find_workflow(key, known).await? {
             Some(info) => {
                 let held = n8n.workflow(&info.id).await?;
-                let changed = !held.is_some_and(|actual| mapper::holds(&actual, &body));
+                let changed = !held.is_some_and(|actual| workflow::holds(&actual, &body));
                 if changed {
                     n8n.update_workflow(&info.id, &body).await?;
                 }
                 (info.id, changed)
             }
-            None => (n8n.create_workflow(&mapper::with_marker(&body, key)).await?, true),
+            None => (n8n.create_workflow(&workflow::with_marker(&body, key)).await?, true),
         };
         let mut answer = json!({"key": key, "workflow_id": n8n_id, "changed": changed});
-        let webhooks = mapper::webhook_urls(&body, &n8n.webhook_base().await?);
+        let webhooks = workflow::webhook_urls(&body, &n8n.webhook_base().await?);
 
         if let Some(first) = webhooks.first() {
             answer["webhook_url"] = json!(first);
@@ -149,7 +150,7 @@ impl<W: World> Exec<'_, W> {
             return Err(permanent("workflow_vanished", &format!("workflow {key} is not in n8n any more")));
         };
         // n8n re-points references whose id it does not know, so what it stored is compared, not what was sent.
-        let (stored, intended) = (mapper::references(&actual), mapper::references(&body));
+        let (stored, intended) = (workflow::references(&actual), workflow::references(&body));
         let all = self.world.workflows().credentials().await?;
         let exists = |(_, slot, id): &(String, String, String)| {
             all.iter().any(|info| info.id == *id && info.credential_type == *slot)
@@ -276,7 +277,7 @@ impl<W: World> Exec<'_, W> {
             let list = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             permanent("cannot_map", &format!("workflow {}: {list}", deploy.key))
         })?;
-        Ok(mapper::request_body(&mapped))
+        Ok(workflow::request_body(&mapped))
     }
 }
 

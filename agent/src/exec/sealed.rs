@@ -20,21 +20,13 @@ impl<W: World> Exec<'_, W> {
     pub(super) fn open_all(&self, commands: &[Command]) -> Result<OpenedVariables, StepError> {
         let mut opened = OpenedVariables::new();
         for (n, command) in commands.iter().enumerate() {
-            match command {
-                Command::InjectCredential(inject) => drop(self.open_credential(inject)?),
-                Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy) => {
-                    if let Some(variables) = self.open_variables(deploy)? {
-                        opened.insert(n, variables);
-                    }
-                }
-                Command::HealthCheck
-                | Command::ListState
-                | Command::Verify
-                | Command::CollectMetrics(_)
-                | Command::ActivateWorkflow(_)
-                | Command::DeactivateWorkflow(_)
-                | Command::DeleteWorkflow(_)
-                | Command::DeleteCredential(_) => {}
+            if let Command::InjectCredential(inject) = command {
+                drop(self.open_credential(inject)?);
+            }
+            if let Some(variables) =
+                command.deployment().map(|deploy| self.open_variables(deploy)).transpose()?.flatten()
+            {
+                opened.insert(n, variables);
             }
         }
         Ok(opened)
@@ -78,25 +70,14 @@ impl<W: World> Exec<'_, W> {
     pub(super) fn secrets(&self, commands: &[Command]) -> Vec<Secret<String>> {
         let mut found = Vec::new();
         for command in commands {
-            match command {
-                Command::InjectCredential(inject) => {
-                    let data = self.open_credential(inject).ok();
-                    let value = data.and_then(|data| serde_json::from_slice(data.expose()).ok());
-                    value.iter().for_each(|value| texts(value, &mut found));
-                }
-                Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy) => {
-                    let variables = self.open_variables(deploy).ok().flatten().unwrap_or_default();
-                    found.extend(variables.into_values().filter(|text| is_telling(text)).map(Secret::new));
-                }
-                Command::HealthCheck
-                | Command::ListState
-                | Command::Verify
-                | Command::CollectMetrics(_)
-                | Command::ActivateWorkflow(_)
-                | Command::DeactivateWorkflow(_)
-                | Command::DeleteWorkflow(_)
-                | Command::DeleteCredential(_) => {}
+            if let Command::InjectCredential(inject) = command {
+                let data = self.open_credential(inject).ok();
+                let value = data.and_then(|data| serde_json::from_slice(data.expose()).ok());
+                value.iter().for_each(|value| texts(value, &mut found));
             }
+            let variables = command.deployment().and_then(|deploy| self.open_variables(deploy).ok().flatten());
+            let values = variables.into_iter().flatten().map(|(_, text)| text);
+            found.extend(values.filter(|text| is_telling(text)).map(Secret::new));
         }
         found
     }

@@ -6,9 +6,9 @@ use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 
 use super::Exec;
 use super::perform::permanent;
-use crate::core::mapper;
 use crate::core::plan::Known;
 use crate::core::step::{Before, Source, Step};
+use crate::core::workflow;
 use crate::ports::{EffectError, ErrorKind, Workflows, World};
 
 impl<W: World> Exec<'_, W> {
@@ -82,7 +82,7 @@ impl<W: World> Exec<'_, W> {
         };
         let (body, _) = self.mapped(former, base)?;
         match n8n.workflow(&info.id).await? {
-            Some(actual) if !mapper::holds(&actual, &body) => n8n.update_workflow(&info.id, &body).await,
+            Some(actual) if !workflow::holds(&actual, &body) => n8n.update_workflow(&info.id, &body).await,
             _ => Ok(()),
         }
     }

@@ -17,8 +17,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::N8nSettings;
-use crate::core::mapper;
 use crate::core::metrics::Execution;
+use crate::core::workflow;
 use crate::ports::{CredentialInfo, EffectError, Entropy, ErrorKind, Files, WorkflowInfo, Workflows};
 
 pub use answer::Answer;
@@ -73,7 +73,7 @@ struct ListedWorkflow {
 impl From<ListedWorkflow> for WorkflowInfo {
     fn from(w: ListedWorkflow) -> Self {
         Self {
-            key: mapper::marker_of(&json!({"staticData": w.static_data})),
+            key: workflow::marker_of(&json!({"staticData": w.static_data})),
             id: w.id,
             name: w.name,
             active: w.active,

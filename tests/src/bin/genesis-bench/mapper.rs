@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use genesis_agent::core::mapper::{self, Binding};
+use genesis_agent::core::workflow;
 use serde_json::{Value, json};
 
 use super::{Failure, say};
@@ -114,7 +115,7 @@ fn variables(template: &Value) -> BTreeMap<String, String> {
 /// Maps, and looks that the result holds every made-up id and value, and none of what they stand for.
 fn goes_forth(case: &Case) -> bool {
     let Ok(mapped) = mapper::map(&case.template, &case.forth.0, &case.forth.1) else { return true };
-    let references = mapper::references(&mapped);
+    let references = workflow::references(&mapped);
     let ids = references.iter().all(|(_, _, id)| case.back.contains_key(id));
     let text = mapped.to_string();
     // Without the marks no token may be left: each marked value holds its token once.
