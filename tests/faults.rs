@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use genesis_agent::sim::n8n::{Answer, Fault, Kind, Phase};
+use genesis_shared::command::CommandWire;
 use genesis_shared::report::OutcomeState;
 use genesis_tests::droplet::{Droplet, wait_for};
 use serde_json::json;
@@ -96,6 +97,25 @@ async fn waits_for_an_n8n_that_is_away_and_then_starting() {
         })
         .await;
     assert_eq!(droplet.held().1.len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_does_not_wait_behind_a_change_that_takes_long() {
+    let droplet = Droplet::new(1);
+    let commands = droplet.ignition().await;
+    droplet.outside.n8n.borrow_mut().phase = Phase::Refusing;
+    droplet
+        .while_running(async {
+            let change = droplet.push(commands);
+            wait_for(|| async { droplet.outside.hub.records().first().cloned() }).await;
+            let look = droplet.push(vec![CommandWire { action: "HEALTH_CHECK".into(), payload: None }]);
+            let result = droplet.result(look).await;
+            assert_eq!((result.state, &result.output[0]["n8n_status"]), (OutcomeState::Succeeded, &json!("down")));
+            assert!(droplet.outside.hub.results(change).is_empty(), "the change is still under way");
+            droplet.outside.n8n.borrow_mut().phase = Phase::Up;
+            assert_eq!(droplet.result(change).await.state, OutcomeState::Succeeded);
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]

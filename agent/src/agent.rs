@@ -1,5 +1,5 @@
-//! The agent's lanes: `link` asks the hub for commands, `hand` runs them, `mail` delivers reports, `pulse` reports
-//! health. They are polled in one task, are never spawned, and meet only in the journal.
+//! The agent's lanes: `link` asks the hub for commands, `hand` runs those that change something, `eye` those that only
+//! look, `mail` delivers reports, `pulse` reports health. They are polled in one task, are never spawned, and meet only in the journal.
 
 mod enrol;
 mod link;
@@ -23,7 +23,7 @@ use crate::exec::outbox::{Delivered, deliver};
 use crate::exec::reconcile::Reconciled;
 use crate::exec::{Exec, RETRY_AFTER_MAX};
 use crate::identity::{Identity, IdentityError};
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Lane};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, Workflows, World};
 
 /// Keys of the journal's single values.
@@ -62,8 +62,10 @@ pub struct Agent<W> {
     root: RefCell<Option<TrustRoot>>,
     token: RefCell<Option<Secret<String>>>,
     pace: Cell<AgentConfig>,
-    /// There may be a command to run.
+    /// There may be a command that changes something.
     work: Notify,
+    /// There may be a command that only looks.
+    looks: Notify,
     /// There may be a report to deliver.
     mail: Notify,
     /// The hub has something: end a pause.
@@ -94,6 +96,7 @@ impl<W: World> Agent<W> {
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),
             work: Notify::new(),
+            looks: Notify::new(),
             mail: Notify::new(),
             call: Notify::new(),
         })
@@ -105,17 +108,35 @@ impl<W: World> Agent<W> {
     /// # Errors
     /// Every [`Fatal`].
     pub async fn run(&self) -> Result<(), Fatal> {
-        tokio::try_join!(self.link(), self.hand(), self.mail(), self.pulse()).map(drop)
+        tokio::try_join!(self.link(), self.hand(), self.eye(), self.mail(), self.pulse()).map(drop)
     }
 
-    /// Runs accepted commands, oldest first.
-    async fn hand(&self) -> Result<(), Fatal> {
-        let exec = Exec {
+    fn exec(&self) -> Exec<'_, W> {
+        Exec {
             world: &self.world,
             journal: &self.journal,
             identity: &self.identity,
             workspace_id: self.settings.workspace_id,
-        };
+        }
+    }
+
+    /// Runs commands that only look, oldest first; they wait for no change that is under way.
+    async fn eye(&self) -> Result<(), Fatal> {
+        let exec = self.exec();
+        loop {
+            if let Err(error) = self.has_space() {
+                self.pause("run commands", &error, DISK_FULL_ATTEMPT).await;
+            } else if exec.run_next(Lane::Look).await? {
+                self.mail.notify_one();
+            } else {
+                self.looks.notified().await;
+            }
+        }
+    }
+
+    /// Runs commands that change something, oldest first, and keeps n8n as it should be in between.
+    async fn hand(&self) -> Result<(), Fatal> {
+        let exec = self.exec();
         let mut reported = None;
         loop {
             // A command in the middle waits too: its next event could not be kept.
@@ -123,7 +144,7 @@ impl<W: World> Agent<W> {
                 self.pause("run commands", &error, DISK_FULL_ATTEMPT).await;
                 continue;
             }
-            if exec.run_next().await? {
+            if exec.run_next(Lane::Change).await? {
                 self.mail.notify_one();
                 continue;
             }

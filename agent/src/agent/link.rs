@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use genesis_shared::command::Class;
 use genesis_shared::id::Digest;
 use genesis_shared::limits::{JOURNAL_RESERVE_MB, POLL_WAIT_S_MAX};
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
@@ -13,7 +14,7 @@ use super::{Agent, Fatal, UNAUTHORISED};
 use crate::core::admit::{Delivery, Refusal, Rule, Situation, Verdict, admit};
 use crate::exec::outbox::{Delivered, deliver};
 use crate::exec::result::fit;
-use crate::journal::{JournalError, NewCommand};
+use crate::journal::{JournalError, Lane, NewCommand};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, World};
 
 impl<W: World> Agent<W> {
@@ -93,17 +94,20 @@ impl<W: World> Agent<W> {
         match self.admit(root, leased, nonce)? {
             Verdict::Accept(admitted) => {
                 let bundle = admitted.bundle.get();
+                let looks = admitted.commands.iter().all(|command| command.action().class() == Class::Read);
+                let lane = if looks { Lane::Look } else { Lane::Change };
                 let new = NewCommand {
                     bundle_id: bundle.id,
                     job_id: leased.job_id,
                     bundle: leased.bundle.as_bytes(),
                     digest: Digest::of(leased.bundle.as_bytes()),
                     not_after: bundle.not_after,
+                    lane,
                     signed_at: admitted.signed_at,
                 };
                 self.journal.accept(&new, now)?;
                 tracing::info!(bundle = %bundle.id, job = %leased.job_id, action = bundle.action_label(), "accepted");
-                self.work.notify_one();
+                if looks { self.looks.notify_one() } else { self.work.notify_one() }
             }
             Verdict::Duplicate(bundle_id) => {
                 // The hub did not hear, or was restored from an older copy: tell it again what is known.

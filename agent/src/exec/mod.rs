@@ -31,7 +31,7 @@ use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError,
 use crate::core::timer::backoff;
 use crate::exec::sealed::{redact_addresses, redacted};
 use crate::identity::Identity;
-use crate::journal::{Ending, Journal, JournalError, MapChanges, OpenCommand};
+use crate::journal::{Ending, Journal, JournalError, Lane, MapChanges, OpenCommand};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Workflows, World};
 
 /// How long n8n gets to finish what it was at when it answers again after a silence.
@@ -124,15 +124,15 @@ fn doubt_workflow(row: &WorkflowRow) -> WorkflowRow {
 }
 
 impl<W: World> Exec<'_, W> {
-    /// Runs the oldest open command to its end; answers whether there was one.
+    /// Runs the oldest open command of a lane to its end; answers whether there was one.
     ///
     /// # Errors
     /// The journal failed; whatever was going on is resumed after the next start.
-    pub async fn run_next(&self) -> Result<bool, JournalError> {
-        let command = match self.journal.next_open() {
+    pub async fn run_next(&self, lane: Lane) -> Result<bool, JournalError> {
+        let command = match self.journal.next_open(lane) {
             Ok(Some(command)) => command,
             Ok(None) => return Ok(false),
-            Err(error @ JournalError::Damaged { .. }) => return self.quarantine(&error),
+            Err(error @ JournalError::Damaged { .. }) => return self.quarantine(lane, &error),
             Err(error) => return Err(error),
         };
         tracing::info!(bundle = %command.bundle_id, job = %command.job_id, resumed = command.plan.is_some(), "command begins");
@@ -364,8 +364,8 @@ impl<W: World> Exec<'_, W> {
     }
 
     /// Sets a command aside whose rows cannot be read, so that those after it run.
-    fn quarantine(&self, error: &JournalError) -> Result<bool, JournalError> {
-        let Some((seq, job_id, bundle_id)) = self.journal.next_open_header()? else { return Ok(false) };
+    fn quarantine(&self, lane: Lane, error: &JournalError) -> Result<bool, JournalError> {
+        let Some((seq, job_id, bundle_id)) = self.journal.next_open_header(lane)? else { return Ok(false) };
         let (Ok(job_id), Ok(bundle_id)) = (job_id.parse(), bundle_id.parse()) else {
             return Err(JournalError::Damaged {
                 table: "command",

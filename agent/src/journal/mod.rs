@@ -78,6 +78,15 @@ impl JournalError {
     }
 }
 
+/// Commands of a lane run one after the other; lanes do not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Something is changed: one such command at a time on a droplet.
+    Change,
+    /// Nothing is changed.
+    Look,
+}
+
 /// A bundle about to be accepted.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCommand<'a> {
@@ -91,6 +100,8 @@ pub struct NewCommand<'a> {
     pub digest: Digest,
     /// Until when it must have begun.
     pub not_after: Timestamp,
+    /// Which lane runs it.
+    pub lane: Lane,
     /// The new time floor, if it is later than the present one.
     pub signed_at: Timestamp,
 }

@@ -11,11 +11,12 @@ CREATE TABLE command (
     digest      TEXT    NOT NULL,
     bundle      BLOB    NOT NULL,
     not_after   INTEGER NOT NULL,
+    read_only   INTEGER NOT NULL,
     accepted_at INTEGER NOT NULL,
     plan        BLOB,
     outcome     BLOB
 ) STRICT;
-CREATE INDEX command_open ON command (seq) WHERE outcome IS NULL;
+CREATE INDEX command_open ON command (read_only, seq) WHERE outcome IS NULL;
 
 -- What happened to them, one row per event, in order.
 CREATE TABLE event (

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, Transactio
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Ending, JournalError, MapChanges, NewCommand, OpenCommand, record};
+use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, record};
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
@@ -78,13 +78,15 @@ impl Journal {
         let floor = self.time_floor()?.max(new.signed_at);
         self.write(|tx| {
             tx.execute(
-                "INSERT INTO command (bundle_id, job_id, digest, bundle, not_after, accepted_at) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO command (bundle_id, job_id, digest, bundle, not_after, read_only, accepted_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
                 params![
                     new.bundle_id.to_string(),
                     new.job_id.to_string(),
                     new.digest.to_string(),
                     new.bundle,
                     new.not_after.millis(),
+                    new.lane == Lane::Look,
                     now.millis()
                 ],
             )?;
@@ -140,15 +142,19 @@ impl Journal {
         self.read(|c| c.query_row("SELECT bundle FROM command WHERE seq = ?", [seq], |row| row.get(0)).optional())
     }
 
-    /// The oldest bundle without an outcome.
+    /// The oldest bundle of a lane without an outcome.
     ///
     /// # Errors
     /// [`JournalError::Damaged`] if its rows cannot be read: quarantine it with [`Journal::finish`] and go on.
-    pub fn next_open(&self) -> Result<Option<OpenCommand>> {
-        let sql = "SELECT seq, job_id, bundle_id, bundle, not_after, plan FROM command WHERE outcome IS NULL ORDER BY seq LIMIT 1";
+    pub fn next_open(&self, lane: Lane) -> Result<Option<OpenCommand>> {
+        let sql = "SELECT seq, job_id, bundle_id, bundle, not_after, plan FROM command
+                   WHERE outcome IS NULL AND read_only = ? ORDER BY seq LIMIT 1";
         type Row = (i64, String, String, Vec<u8>, i64, Option<Vec<u8>>);
         let row: Option<Row> = self.read(|c| {
-            c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))).optional()
+            c.query_row(sql, [lane == Lane::Look], |r| {
+                Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
+            })
+            .optional()
         })?;
         let Some((seq, job_id, bundle_id, bundle, not_after, plan)) = row else { return Ok(None) };
         let plan: Option<Plan> = plan.map(|bytes| self.decode("command", &seq, &bytes)).transpose()?;
@@ -163,13 +169,14 @@ impl Journal {
         }))
     }
 
-    /// Number and job of the oldest bundle without an outcome, without reading more of it.
+    /// Number and job of the oldest bundle of a lane without an outcome, without reading more of it.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn next_open_header(&self) -> Result<Option<(i64, String, String)>> {
-        let sql = "SELECT seq, job_id, bundle_id FROM command WHERE outcome IS NULL ORDER BY seq LIMIT 1";
-        self.read(|c| c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional())
+    pub fn next_open_header(&self, lane: Lane) -> Result<Option<(i64, String, String)>> {
+        let sql = "SELECT seq, job_id, bundle_id FROM command
+                   WHERE outcome IS NULL AND read_only = ? ORDER BY seq LIMIT 1";
+        self.read(|c| c.query_row(sql, [lane == Lane::Look], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional())
     }
 
     fn events(&self, seq: i64) -> Result<Vec<(Timestamp, Event)>> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::core::step::{Before, CredentialRow, Source, Step};
-use crate::journal::MapChanges;
+use crate::journal::{Lane, MapChanges};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -32,6 +32,7 @@ fn new_command(n: u8) -> NewCommand<'static> {
         bundle: b"bundle",
         digest: Digest::of(b"bundle"),
         not_after: at(1000),
+        lane: Lane::Change,
         signed_at: at(500),
     }
 }
@@ -63,7 +64,7 @@ fn d1_what_was_answered_ok_is_there_after_a_reopen() {
         journal.append(seq, &started, at(8)).unwrap();
         journal.append(seq, &Event::Resumed, at(9)).unwrap();
     }
-    let open = fixture.open().next_open().unwrap().unwrap();
+    let open = fixture.open().next_open(Lane::Change).unwrap().unwrap();
     assert_eq!(open.bundle, b"bundle");
     assert_eq!(open.plan, Some(plan));
     assert_eq!(open.events, [(at(8), started), (at(9), Event::Resumed)]);
@@ -95,7 +96,7 @@ fn d3_outcome_id_map_and_report_come_together() {
     let result = result(1);
     let changes = MapChanges { credentials: vec![row.clone()], ..MapChanges::default() };
     journal.finish(&Ending { seq, event: None, result: &result, changes }, at(9)).unwrap();
-    assert_eq!(journal.next_open().unwrap(), None);
+    assert_eq!(journal.next_open(Lane::Change).unwrap(), None);
     assert_eq!(journal.outcome(new_command(1).bundle_id).unwrap(), Some(result.clone()));
     assert_eq!(journal.known().unwrap().credentials.values().collect::<Vec<_>>(), [&row]);
     assert_eq!(journal.outbox(10).unwrap()[1].record, Record::Result(result));
@@ -130,7 +131,16 @@ fn commands_run_in_the_order_of_their_acceptance() {
     let journal = Fixture::new().open();
     let first = journal.accept(&new_command(9), at(1)).unwrap();
     journal.accept(&new_command(1), at(1)).unwrap();
-    assert_eq!(journal.next_open().unwrap().unwrap().seq, first);
+    assert_eq!(journal.next_open(Lane::Change).unwrap().unwrap().seq, first);
+}
+
+#[test]
+fn a_look_does_not_stand_in_line_with_changes() {
+    let journal = Fixture::new().open();
+    journal.accept(&new_command(1), at(1)).unwrap();
+    let look = journal.accept(&NewCommand { lane: Lane::Look, ..new_command(2) }, at(1)).unwrap();
+    assert_eq!(journal.next_open(Lane::Look).unwrap().unwrap().seq, look);
+    assert_ne!(journal.next_open(Lane::Change).unwrap().unwrap().seq, look);
 }
 
 #[test]
@@ -138,8 +148,8 @@ fn a_damaged_row_is_named_and_hides_no_other() {
     let journal = Fixture::new().open();
     let seq = journal.accept(&new_command(1), at(1)).unwrap();
     journal.write(|tx| tx.execute("UPDATE command SET plan = x'00'", []).map(drop)).unwrap();
-    assert_eq!(journal.next_open().unwrap_err().code(), "journal_damaged");
-    assert_eq!(journal.next_open_header().unwrap().unwrap().0, seq);
+    assert_eq!(journal.next_open(Lane::Change).unwrap_err().code(), "journal_damaged");
+    assert_eq!(journal.next_open_header(Lane::Change).unwrap().unwrap().0, seq);
 }
 
 #[test]

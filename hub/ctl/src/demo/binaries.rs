@@ -94,6 +94,12 @@ async fn build(cargo: &Path, package: &Path, own: &Path, what: &[&str]) -> Resul
         .stdout(Stdio::piped())
         // Cargo shows its own progress on standard error.
         .kill_on_drop(true);
+    // What `cargo run` says of this package would make build scripts of others run anew, and all that depends on them.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_of_this_package) {
+            command.env_remove(name);
+        }
+    }
     let mut child = command.spawn().map_err(failed)?;
     let mut built = BTreeMap::new();
     if let Some(output) = child.stdout.take() {
@@ -106,6 +112,13 @@ async fn build(cargo: &Path, package: &Path, own: &Path, what: &[&str]) -> Resul
     }
     let status = child.wait().await.map_err(failed)?;
     if status.success() { Ok(built) } else { Err(Error::Build(format!("cargo ended with {status}"))) }
+}
+
+/// Whether `cargo run` sets the variable for the package that it runs, and not the person for their builds.
+fn is_of_this_package(name: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_NAME", "CARGO_BIN_", "CARGO_PRIMARY_PACKAGE"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]
@@ -122,6 +135,12 @@ mod tests {
         ] {
             assert_eq!(profile_of(Path::new(path)), profile, "{path}");
         }
+    }
+
+    #[test]
+    fn a_persons_own_settings_for_cargo_are_kept() {
+        assert!(is_of_this_package("CARGO_MANIFEST_DIR") && is_of_this_package("CARGO_PKG_NAME"));
+        assert!(!is_of_this_package("CARGO_HOME") && !is_of_this_package("CARGO_TARGET_DIR"));
     }
 
     #[test]
