@@ -218,8 +218,16 @@ impl CommandWire {
     /// # Errors
     /// Unknown or unsupported action, or a payload without that action's shape.
     pub fn parse(&self) -> Result<Command, CommandError> {
-        fn payload<T: serde::de::DeserializeOwned>(action: Action, value: &Option<Value>) -> Result<T, CommandError> {
-            let value = value.clone().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+        self.clone().into_command()
+    }
+
+    /// The same, without a copy.
+    ///
+    /// # Errors
+    /// As [`CommandWire::parse`].
+    pub fn into_command(self) -> Result<Command, CommandError> {
+        fn payload<T: serde::de::DeserializeOwned>(action: Action, value: Option<Value>) -> Result<T, CommandError> {
+            let value = value.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
             serde_json::from_value(value).map_err(|e| CommandError::Payload { action, why: e.to_string() })
         }
         #[derive(Deserialize)]
@@ -228,17 +236,17 @@ impl CommandWire {
 
         let action: Action = self.action.parse()?;
         match action {
-            Action::HealthCheck => payload::<Nothing>(action, &self.payload).map(|_| Command::HealthCheck),
-            Action::InjectCredential => payload(action, &self.payload).map(Command::InjectCredential),
-            Action::DeployWorkflow => payload(action, &self.payload).map(Box::new).map(Command::DeployWorkflow),
-            Action::ActivateWorkflow => payload(action, &self.payload).map(Command::ActivateWorkflow),
-            Action::UpdateWorkflow => payload(action, &self.payload).map(Box::new).map(Command::UpdateWorkflow),
-            Action::DeactivateWorkflow => payload(action, &self.payload).map(Command::DeactivateWorkflow),
-            Action::DeleteWorkflow => payload(action, &self.payload).map(Command::DeleteWorkflow),
-            Action::DeleteCredential => payload(action, &self.payload).map(Command::DeleteCredential),
-            Action::ListState => payload::<Nothing>(action, &self.payload).map(|_| Command::ListState),
-            Action::Verify => payload::<Nothing>(action, &self.payload).map(|_| Command::Verify),
-            Action::CollectMetrics => payload(action, &self.payload).map(Command::CollectMetrics),
+            Action::HealthCheck => payload::<Nothing>(action, self.payload).map(|_| Command::HealthCheck),
+            Action::InjectCredential => payload(action, self.payload).map(Command::InjectCredential),
+            Action::DeployWorkflow => payload(action, self.payload).map(Box::new).map(Command::DeployWorkflow),
+            Action::ActivateWorkflow => payload(action, self.payload).map(Command::ActivateWorkflow),
+            Action::UpdateWorkflow => payload(action, self.payload).map(Box::new).map(Command::UpdateWorkflow),
+            Action::DeactivateWorkflow => payload(action, self.payload).map(Command::DeactivateWorkflow),
+            Action::DeleteWorkflow => payload(action, self.payload).map(Command::DeleteWorkflow),
+            Action::DeleteCredential => payload(action, self.payload).map(Command::DeleteCredential),
+            Action::ListState => payload::<Nothing>(action, self.payload).map(|_| Command::ListState),
+            Action::Verify => payload::<Nothing>(action, self.payload).map(|_| Command::Verify),
+            Action::CollectMetrics => payload(action, self.payload).map(Command::CollectMetrics),
             Action::GetLogs
             | Action::RotateCredential
             | Action::ApplyState

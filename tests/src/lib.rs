@@ -9,6 +9,7 @@ pub mod droplet;
 pub mod n8n;
 pub mod operator;
 pub mod process;
+pub mod proofs;
 pub mod rig;
 pub mod scenario;
 

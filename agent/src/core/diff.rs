@@ -1,7 +1,5 @@
 //! Desired state vs. observed state -> what differs. Content counts, never timestamps or counters of n8n.
 
-use std::collections::BTreeMap;
-
 use genesis_shared::id::{CredentialName, WorkflowKey};
 use serde::Serialize;
 use serde_json::Value;
@@ -58,13 +56,37 @@ impl Drift {
     }
 }
 
-/// A workflow as it should be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Desired {
+/// How the content of a managed workflow in n8n compares with what was deployed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// It is what was deployed, or nobody can tell any more what that was.
+    AsDeployed,
+    /// It differs in the credentials that its nodes refer to, and in nothing else.
+    OtherReferences,
+    /// It differs.
+    Differs,
+}
+
+impl Content {
+    /// Compares what n8n holds with the body that it is to hold.
+    pub fn compare(actual: &Value, wanted: &Value) -> Self {
+        if workflow::holds(actual, wanted) {
+            Self::AsDeployed
+        } else if workflow::holds_but_for_credentials(actual, wanted) {
+            Self::OtherReferences
+        } else {
+            Self::Differs
+        }
+    }
+}
+
+/// A managed workflow: its row, and what became of its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managed {
     /// The journal's row.
     pub row: WorkflowRow,
-    /// The body that n8n is to hold; `None` where the journal cannot tell any more.
-    pub body: Option<Value>,
+    /// Compared one by one: a small droplet has no room for all contents at once.
+    pub content: Content,
 }
 
 /// n8n as it is.
@@ -74,12 +96,10 @@ pub struct Observed {
     pub credentials: Vec<CredentialInfo>,
     /// Every workflow.
     pub workflows: Vec<WorkflowInfo>,
-    /// The content of the managed ones, by n8n's id.
-    pub bodies: BTreeMap<String, Value>,
 }
 
 /// Everything that differs, in a fixed order: what others need comes first.
-pub fn diff(credentials: &[CredentialRow], workflows: &[Desired], observed: &Observed) -> Vec<Drift> {
+pub fn diff(credentials: &[CredentialRow], workflows: &[Managed], observed: &Observed) -> Vec<Drift> {
     let mut drifts = Vec::new();
     for row in credentials {
         let there =
@@ -88,34 +108,27 @@ pub fn diff(credentials: &[CredentialRow], workflows: &[Desired], observed: &Obs
             drifts.push(Drift::MissingCredential { name: row.name.clone() });
         }
     }
-    for desired in workflows {
-        let key = desired.row.key.clone();
-        let Some(info) = observed.workflows.iter().find(|info| info.id == desired.row.n8n_id) else {
+    for managed in workflows {
+        let key = managed.row.key.clone();
+        let Some(info) = observed.workflows.iter().find(|info| info.id == managed.row.n8n_id) else {
             drifts.push(Drift::MissingWorkflow { key });
             continue;
         };
-        let differs = match (&desired.body, observed.bodies.get(&info.id)) {
-            (Some(wanted), Some(actual)) => !workflow::holds(actual, wanted),
-            (Some(_) | None, _) => false,
-        };
         // An older version may run while the draft is as deployed; that is a difference too.
         let pinned = info.active && info.active_version_id.is_some() && info.active_version_id != info.version_id;
-        let references_only = match (&desired.body, observed.bodies.get(&info.id)) {
-            (Some(wanted), Some(actual)) if differs => workflow::holds_but_for_credentials(actual, wanted),
-            (Some(_) | None, _) => false,
-        };
-        if references_only {
-            drifts.push(Drift::StaleReferences { key: key.clone() });
-        } else if differs || pinned {
-            drifts.push(Drift::ModifiedWorkflow { key: key.clone() });
+        match managed.content {
+            Content::OtherReferences => drifts.push(Drift::StaleReferences { key: key.clone() }),
+            Content::Differs => drifts.push(Drift::ModifiedWorkflow { key: key.clone() }),
+            Content::AsDeployed if pinned => drifts.push(Drift::ModifiedWorkflow { key: key.clone() }),
+            Content::AsDeployed => {}
         }
-        match (info.active, desired.row.active) {
+        match (info.active, managed.row.active) {
             (true, false) => drifts.push(Drift::UnexpectedActive { key }),
             (false, true) => drifts.push(Drift::UnexpectedInactive { key }),
             (true, true) | (false, false) => {}
         }
     }
-    let managed = |info: &&WorkflowInfo| workflows.iter().any(|desired| desired.row.n8n_id == info.id);
+    let managed = |info: &&WorkflowInfo| workflows.iter().any(|managed| managed.row.n8n_id == info.id);
     let unmanaged = observed.workflows.iter().filter(|info| !managed(info));
     drifts.extend(unmanaged.map(|info| Drift::UnmanagedWorkflow { id: info.id.clone() }));
     drifts
@@ -145,17 +158,14 @@ mod tests {
             source: Source { bundle: 1, command: 0 },
         }
     }
-    fn body(name: &str) -> Value {
-        json!({"name": name, "nodes": [], "connections": {}, "settings": {}})
-    }
-    fn desired(active: bool) -> Desired {
+    fn managed(active: bool, content: Content) -> Managed {
         let row = WorkflowRow {
             key: "a".parse().unwrap(),
             n8n_id: "w1".into(),
             source: Source { bundle: 1, command: 1 },
             active,
         };
-        Desired { row, body: Some(body("A")) }
+        Managed { row, content }
     }
     fn info(id: &str, active: bool) -> WorkflowInfo {
         WorkflowInfo {
@@ -167,52 +177,53 @@ mod tests {
             key: None,
         }
     }
-    fn observed(workflows: Vec<WorkflowInfo>, held: &str) -> Observed {
+    fn observed(workflows: Vec<WorkflowInfo>) -> Observed {
         let credentials =
             vec![CredentialInfo { id: "c1".into(), name: "genesis/mail".into(), credential_type: "smtp".into() }];
-        Observed { credentials, workflows, bodies: BTreeMap::from([("w1".to_owned(), body(held))]) }
+        Observed { credentials, workflows }
     }
-    fn kinds(workflows: &[Desired], observed: &Observed) -> Vec<String> {
-        let drifts = diff(&[credential()], workflows, observed);
+    fn kinds(managed: Managed, observed: &Observed) -> Vec<String> {
+        let drifts = diff(&[credential()], &[managed], observed);
         drifts.iter().map(|d| serde_json::to_value(d).unwrap()["kind"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
     fn nothing_differs_where_all_is_as_deployed() {
-        assert!(kinds(&[desired(true)], &observed(vec![info("w1", true)], "A")).is_empty());
+        assert!(kinds(managed(true, Content::AsDeployed), &observed(vec![info("w1", true)])).is_empty());
     }
 
     #[test]
     fn names_every_kind_of_difference() {
-        let gone = Observed::default();
-        assert_eq!(kinds(&[desired(true)], &gone), ["missing_credential", "missing_workflow"]);
-        let modified = observed(vec![info("w1", true), info("w2", true)], "B");
-        assert_eq!(kinds(&[desired(true)], &modified), ["modified_workflow", "unmanaged_workflow"]);
-        assert_eq!(kinds(&[desired(false)], &observed(vec![info("w1", true)], "A")), ["unexpected_active"]);
-        assert_eq!(kinds(&[desired(true)], &observed(vec![info("w1", false)], "A")), ["unexpected_inactive"]);
+        let same = Content::AsDeployed;
+        assert_eq!(kinds(managed(true, same), &Observed::default()), ["missing_credential", "missing_workflow"]);
+        let two = observed(vec![info("w1", true), info("w2", true)]);
+        assert_eq!(kinds(managed(true, Content::Differs), &two), ["modified_workflow", "unmanaged_workflow"]);
+        let one = observed(vec![info("w1", true)]);
+        assert_eq!(kinds(managed(false, same), &one), ["unexpected_active"]);
+        assert_eq!(kinds(managed(true, Content::OtherReferences), &one), ["stale_references"]);
+        assert_eq!(kinds(managed(true, same), &observed(vec![info("w1", false)])), ["unexpected_inactive"]);
         let mut pinned = info("w1", true);
         pinned.active_version_id = Some("v1".into());
-        assert_eq!(kinds(&[desired(true)], &observed(vec![pinned], "A")), ["modified_workflow"]);
+        assert_eq!(kinds(managed(true, same), &observed(vec![pinned])), ["modified_workflow"]);
     }
 
     #[test]
-    fn other_credentials_alone_are_stale_references() {
-        let with = |id: &str| {
+    fn content_is_compared_by_what_counts() {
+        let with = |name: &str, id: &str| {
             let node = json!({"name": "N", "credentials": {"smtp": {"id": id, "name": "genesis/mail"}}});
-            json!({"name": "A", "nodes": [node], "connections": {}, "settings": {}})
+            json!({"name": name, "nodes": [node], "connections": {}, "settings": {}})
         };
-        let wanted = Desired { body: Some(with("c1")), ..desired(true) };
-        let mut actual = observed(vec![info("w1", true)], "A");
-        actual.bodies.insert("w1".into(), with("c0"));
-        assert_eq!(kinds(&[wanted], &actual), ["stale_references"]);
+        assert_eq!(Content::compare(&with("A", "c1"), &with("A", "c1")), Content::AsDeployed);
+        assert_eq!(Content::compare(&with("A", "c0"), &with("A", "c1")), Content::OtherReferences);
+        assert_eq!(Content::compare(&with("B", "c1"), &with("A", "c1")), Content::Differs);
         assert!(!is_too_much(&vec![Drift::StaleReferences { key: "a".parse().unwrap() }; 9], 9));
     }
 
     #[test]
     fn a_credential_of_another_type_is_a_missing_one() {
-        let mut other = observed(vec![info("w1", true)], "A");
+        let mut other = observed(vec![info("w1", true)]);
         other.credentials[0].credential_type = "postgres".into();
-        assert_eq!(kinds(&[desired(true)], &other), ["missing_credential"]);
+        assert_eq!(kinds(managed(true, Content::AsDeployed), &other), ["missing_credential"]);
     }
 
     #[test]

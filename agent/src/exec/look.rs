@@ -1,15 +1,13 @@
 //! Steps that only look: what is managed, what differs from it, how much was executed.
 
-use std::collections::BTreeMap;
-
 use genesis_shared::command::{CollectMetrics, Command};
 use serde_json::json;
 
 use super::Exec;
-use crate::core::diff::{Desired, Drift, Observed, diff};
+use crate::core::diff::{Content, Drift, Managed, Observed, diff};
 use crate::core::metrics;
 use crate::core::plan::Known;
-use crate::core::step::{CredentialRow, StepOutput};
+use crate::core::step::{CredentialRow, StepOutput, WorkflowRow};
 use crate::ports::{Clock, EffectError, Workflows, World};
 
 /// `COLLECT_METRICS` without a beginning looks back a day.
@@ -39,26 +37,26 @@ impl<W: World> Exec<'_, W> {
     /// Everything that differs from what the journal says was deployed.
     pub(super) async fn drifts(&self, known: &Known) -> Result<Vec<Drift>, EffectError> {
         let n8n = self.world.workflows();
-        let mut observed = Observed {
-            credentials: n8n.credentials().await?,
-            workflows: n8n.workflows().await?,
-            bodies: BTreeMap::new(),
-        };
-        let mut desired = Vec::new();
+        let observed = Observed { credentials: n8n.credentials().await?, workflows: n8n.workflows().await? };
+        let mut managed = Vec::new();
         for row in known.workflows.values() {
-            if let Some(body) = n8n.workflow(&row.n8n_id).await? {
-                observed.bodies.insert(row.n8n_id.clone(), body);
-            }
-            let source = self.source(row.source)?;
-            let body = match source.as_ref().and_then(Command::deployment) {
-                // A mapping that fails now did not when it was deployed: its credential is gone, which is reported.
-                Some(deploy) => self.mapped(deploy, known).ok().map(|(body, _)| body),
-                None => None,
-            };
-            desired.push(Desired { row: row.clone(), body });
+            let content = self.compare(row, known).await?;
+            managed.push(Managed { row: row.clone(), content });
         }
         let credentials: Vec<CredentialRow> = known.credentials.values().cloned().collect();
-        Ok(diff(&credentials, &desired, &observed))
+        Ok(diff(&credentials, &managed, &observed))
+    }
+
+    /// Compares one workflow's content; what is gone has none, which is told by the list.
+    async fn compare(&self, row: &WorkflowRow, known: &Known) -> Result<Content, EffectError> {
+        let wanted = {
+            let source = self.source(row.source)?;
+            // A mapping that fails now did not when it was deployed: its credential is gone, which is reported.
+            source.as_ref().and_then(Command::deployment).and_then(|deploy| self.mapped(deploy, known).ok())
+        };
+        let Some((wanted, _)) = wanted else { return Ok(Content::AsDeployed) };
+        let actual = self.world.workflows().workflow(&row.n8n_id).await?;
+        Ok(actual.map_or(Content::AsDeployed, |actual| Content::compare(&actual, &wanted)))
     }
 
     pub(super) async fn collect_metrics(&self, wish: &CollectMetrics) -> Result<StepOutput, EffectError> {

@@ -415,7 +415,7 @@ fn read_commands(command: &OpenCommand) -> Result<Vec<Command>, StepError> {
         retryable: false,
     };
     let bundle = Bundle::reread(&command.bundle).map_err(|e| damaged(Chain(&e).to_string()))?;
-    bundle.commands.iter().map(|wire| wire.parse().map_err(|e| damaged(e.to_string()))).collect()
+    bundle.commands.into_iter().map(|wire| wire.into_command().map_err(|e| damaged(e.to_string()))).collect()
 }
 
 fn step_error(error: &EffectError, attempts: u32, secrets: &[Secret<String>]) -> StepError {

@@ -1,5 +1,6 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
+mod crash_proofs;
 mod mapper;
 mod memory;
 
@@ -24,6 +25,9 @@ enum Bench {
     /// Size and memory of the static agent over a real run: handshake, ignition of the Golden Template, idle.
     #[command(after_help = "Example: genesis-bench memory --agent $(packaging/build-static.sh)")]
     Memory(memory::Options),
+    /// Crashes at every port call and journal write of every action, singly and in pairs.
+    #[command(after_help = "Example: genesis-bench crash-proofs")]
+    CrashProofs,
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
     let measured = match Args::parse().bench {
         Bench::Memory(options) => memory::run(&options),
         Bench::Mapper(options) => mapper::run(&options),
+        Bench::CrashProofs => crash_proofs::run(),
     };
     match measured {
         Ok(mut figures) => {
