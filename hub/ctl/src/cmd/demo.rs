@@ -19,7 +19,7 @@ Example:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(super) struct Args {
-    /// Drive this n8n, which nobody has set up yet; the built-in stand-in when not given
+    /// Drive this n8n, which nobody or an earlier demo has set up; the built-in stand-in when not given
     #[arg(long, value_name = "URL")]
     n8n_url: Option<String>,
     /// E-mail address of the owner that the agent makes in n8n

@@ -7,6 +7,7 @@
 pub mod binaries;
 pub mod ignite;
 pub mod log;
+pub mod owner;
 pub mod process;
 pub mod report;
 pub mod stage;

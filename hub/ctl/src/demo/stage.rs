@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Options;
 use super::binaries::Binaries;
+use super::owner;
 use super::process::{self, LOOK, Processes};
 use super::timeline::Timeline;
 use crate::ceremony::{self, DAY_MS, Request};
@@ -87,6 +88,12 @@ pub async fn set(
         (None, Some(standin)) => start_standin(folder, standin, processes, timeline).await?,
         (None, None) => return Err(Error::Template("neither a URL of n8n nor the stand-in".into())),
     };
+    if let Some(url) = &options.n8n_url {
+        timeline.say(&match owner::provide(url, &folder.join("agent"))? {
+            Some(kept) => format!("password of this n8n's owner kept in {}", kept.display()),
+            None => "no HOME to keep the password of this n8n's owner in: no later demo can log in to it".to_owned(),
+        });
+    }
     let workspace = WorkspaceId::from_random(system::random()?);
     let droplet: DropletId = DROPLET.parse()?;
     let create = DropletCreate {
