@@ -18,7 +18,7 @@ use serde_json::json;
 /// Bundles, each with one freeze.
 const ROUNDS: usize = 4;
 /// Credentials per bundle: enough creates for a freeze to meet one.
-const CREATES: usize = 30;
+const CREATES: usize = 60;
 /// Longer than the agent of the rig waits for an answer (2 s).
 const FREEZE: Duration = Duration::from_millis(2700);
 
