@@ -1,5 +1,6 @@
 //! The agent's lanes: `link` asks the hub for commands, `hand` runs those that change something, `eye` those that only
-//! look, `mail` delivers reports, `pulse` reports health. They are polled in one task, are never spawned, and meet only in the journal.
+//! look, `mail` delivers reports, `pulse` reports health. They are polled in one task, are never spawned, and meet only
+//! in the journal.
 
 mod enrol;
 mod link;
@@ -24,7 +25,7 @@ use crate::exec::reconcile::Reconciled;
 use crate::exec::{Exec, RETRY_AFTER_MAX};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError, Lane};
-use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Host, HubLink, Workflows, World};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, Workflows, World};
 
 /// Keys of the journal's single values.
 const META_TRUST_ROOT: &str = "trust_root";
@@ -78,15 +79,14 @@ impl<W: World> Agent<W> {
     /// # Errors
     /// Every [`Fatal`].
     pub fn new(world: W, settings: Settings, journal: Journal) -> Result<Self, Fatal> {
-        let identity = Identity::load_or_create(crate::ports::World::files(&world), world.entropy())?;
+        let identity = Identity::load_or_create(world.files(), world.entropy())?;
         let root = match journal.meta(META_TRUST_ROOT)? {
             Some(bytes) => Some(TrustRoot::verify(&bytes, Some(settings.trust_root_digest))?.into_inner()),
             None => None,
         };
         let pace = journal.meta(META_PACE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let token = crate::ports::Files::read_secret(crate::ports::World::files(&world), TOKEN_FILE)
-            .map_err(IdentityError::File)?
-            .and_then(|bytes| String::from_utf8(bytes.expose().clone()).ok());
+        let token = world.files().read_secret(TOKEN_FILE).map_err(IdentityError::File)?;
+        let token = token.and_then(|bytes| String::from_utf8(bytes.expose().clone()).ok());
         Ok(Self {
             world,
             settings,
@@ -288,8 +288,7 @@ impl<W: World> Agent<W> {
     /// Keeps a token on disk, then uses it.
     fn keep_token(&self, token: &Secret<String>) -> Result<(), Fatal> {
         let bytes = Secret::new(token.expose().clone().into_bytes());
-        crate::ports::Files::write_secret(crate::ports::World::files(&self.world), TOKEN_FILE, &bytes)
-            .map_err(IdentityError::File)?;
+        self.world.files().write_secret(TOKEN_FILE, &bytes).map_err(IdentityError::File)?;
         self.token.replace(Some(token.clone()));
         self.mail.notify_one();
         Ok(())
