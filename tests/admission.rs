@@ -90,7 +90,7 @@ impl Scene {
     }
 
     fn decide_with(&self, bundle: &str, token: &str) -> Verdict {
-        let delivery = Delivery::Hub { token, nonce: NONCE, job_id: self.job };
+        let delivery = Delivery { token, nonce: NONCE, job_id: self.job };
         let situation = Situation {
             root: &self.root,
             workspace_id: self.workspace,

@@ -124,7 +124,7 @@ impl<W: World> Agent<W> {
     }
 
     fn admit(&self, root: &TrustRoot, leased: &LeasedCommand, nonce: &str) -> Result<Verdict, JournalError> {
-        let delivery = Delivery::Hub { token: &leased.delivery_token, nonce, job_id: leased.job_id };
+        let delivery = Delivery { token: &leased.delivery_token, nonce, job_id: leased.job_id };
         let situation = Situation {
             root,
             workspace_id: self.settings.workspace_id,

@@ -91,20 +91,15 @@ pub struct Refusal {
     pub bundle_id: Option<BundleId>,
 }
 
-/// How a bundle came here.
+/// How a bundle came here: in the answer to a poll.
 #[derive(Debug, Clone)]
-pub enum Delivery<'a> {
-    /// In the answer to a poll.
-    Hub {
-        /// The delivery token.
-        token: &'a str,
-        /// The nonce of that poll.
-        nonce: &'a str,
-        /// The hub's job.
-        job_id: JobId,
-    },
-    /// By hand, on the droplet: being root there is proof enough of delivery, not of authority.
-    ByHand,
+pub struct Delivery<'a> {
+    /// The delivery token.
+    pub token: &'a str,
+    /// The nonce of that poll.
+    pub nonce: &'a str,
+    /// The hub's job.
+    pub job_id: JobId,
 }
 
 /// What the journal knows of a bundle of this id.
@@ -201,32 +196,25 @@ fn check(
     // A10.
     let digest = Digest::of(bytes);
     if let Some(seen) = seen(bundle.id) {
-        return match delivery {
-            Delivery::Hub { job_id, .. } if seen.job_id == *job_id && seen.digest == digest => {
-                Ok(Verdict::Duplicate(bundle.id))
-            }
-            Delivery::Hub { .. } | Delivery::ByHand => {
-                Err(refuse(Rule::A10Replay, format!("bundle {} was accepted before; sign a new one", bundle.id)))
-            }
-        };
+        if seen.job_id == delivery.job_id && seen.digest == digest {
+            return Ok(Verdict::Duplicate(bundle.id));
+        }
+        return Err(refuse(Rule::A10Replay, format!("bundle {} was accepted before; sign a new one", bundle.id)));
     }
 
     // A11.
-    let mut signed_at = bundle.issued_at;
-    if let Delivery::Hub { token, nonce, .. } = delivery {
-        let action = bundle.action_label();
-        let expected = Expected {
-            workspace_id: situation.workspace_id,
-            droplet_id: situation.droplet_id,
-            bundle: digest,
-            action: &action,
-            nonce,
-        };
-        let claims = delivery::verify(token, situation.root, &expected, now)
-            .map_err(|e| refuse(Rule::A11Delivery, e.to_string()))?;
-        // The hub's word moves the floor no further than the clock: it could push it on and on otherwise.
-        signed_at = signed_at.max(Timestamp::from_millis(claims.iat.saturating_mul(1000)).min(now));
-    }
+    let action = bundle.action_label();
+    let expected = Expected {
+        workspace_id: situation.workspace_id,
+        droplet_id: situation.droplet_id,
+        bundle: digest,
+        action: &action,
+        nonce: delivery.nonce,
+    };
+    let claims = delivery::verify(delivery.token, situation.root, &expected, now)
+        .map_err(|e| refuse(Rule::A11Delivery, e.to_string()))?;
+    // The hub's word moves the floor no further than the clock: it could push it on and on otherwise.
+    let signed_at = bundle.issued_at.max(Timestamp::from_millis(claims.iat.saturating_mul(1000)).min(now));
 
     // A12.
     let commands = bundle.commands.iter().map(genesis_shared::command::CommandWire::parse).collect::<Result<_, _>>();

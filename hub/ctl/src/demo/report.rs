@@ -25,7 +25,7 @@ pub struct Report {
     pub ignition_ms: u64,
     /// The agent's resident memory; `null` where the system does not tell.
     pub agent_rss_bytes: Option<u64>,
-    /// n8n's version, or `stand-in`.
+    /// n8n's version; the stand-in calls its own `stand-in`.
     pub n8n: String,
     /// What the template asks for.
     #[serde(skip)]
@@ -52,14 +52,13 @@ impl Report {
         };
         let has_text = |answer: &&Value, name: &str| answer[name].as_str().is_some_and(|text| !text.is_empty());
         let version = of(Action::HealthCheck).find_map(|answer| answer["n8n_version"].as_str());
-        let stand_in = of(Action::HealthCheck).any(|answer| answer["stand_in"] == Value::Bool(true));
         Self {
             state: droplet.state.clone(),
             workflows_active: droplet.health.as_ref().and_then(|health| health.active_workflows).unwrap_or(0),
             credentials_injected: of(Action::InjectCredential).filter(|a| has_text(a, "credential_id")).count(),
             ignition_ms,
             agent_rss_bytes,
-            n8n: if stand_in { "stand-in".into() } else { version.unwrap_or("unknown").to_owned() },
+            n8n: version.unwrap_or("unknown").to_owned(),
             credentials_wanted,
             activated: of(Action::ActivateWorkflow).filter(|a| a["active"] == Value::Bool(true)).count(),
         }
