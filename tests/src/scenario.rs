@@ -31,6 +31,8 @@ pub struct Scenario {
     pub outcome: OutcomeState,
     /// Whether pairs of crashes are enumerated too.
     pub is_small: bool,
+    /// Whether it plays on an n8n that cannot update credentials (before 2.7).
+    pub is_old_n8n: bool,
     earlier: fn(Recipient) -> Vec<CommandWire>,
     asked: fn(Recipient) -> Vec<CommandWire>,
     after: fn() -> Held,
@@ -39,6 +41,7 @@ pub struct Scenario {
 impl Scenario {
     /// Brings the droplet to where the scenario begins and answers what n8n holds there.
     pub async fn prepare(&self, droplet: &Droplet) -> Held {
+        droplet.outside.n8n.borrow_mut().n8n.config.credentials_update = !self.is_old_n8n;
         let recipient = recipient(droplet).await;
         let earlier = (self.earlier)(recipient);
         if !earlier.is_empty() {
@@ -145,6 +148,19 @@ fn inject(recipient: Recipient, value: &str) -> CommandWire {
     sealing::credential(recipient, &name, &kind, &data, random()).unwrap()
 }
 
+fn rotate(recipient: Recipient, value: &str) -> CommandWire {
+    CommandWire { action: "ROTATE_CREDENTIAL".into(), ..inject(recipient, value) }
+}
+
+/// One credential and one workflow that uses it, as a desired state.
+fn apply(recipient: Recipient, generation: u64, value: &str, path: &str, active: bool) -> CommandWire {
+    let mut workflow = deploy(path).payload.unwrap();
+    workflow["active"] = json!(active);
+    let credential = inject(recipient, value).payload.unwrap();
+    let payload = json!({"generation": generation, "credentials": [credential], "workflows": [workflow]});
+    command("APPLY_STATE", payload)
+}
+
 fn deploy(path: &str) -> CommandWire {
     let node = json!({
         "id": "11111111-1111-4111-8111-111111111111", "name": "Hook", "type": "n8n-nodes-base.webhook",
@@ -180,7 +196,7 @@ pub fn scenarios() -> Vec<Scenario> {
         let workspace = genesis_shared::id::WorkspaceId::from_random([0; 16]);
         let key = genesis_shared::seal::SealingKey::from_private(Secret::new([7; 32])).unwrap().public();
         let actions = asked(Recipient { workspace, key }).into_iter().map(|command| command.action).collect();
-        Scenario { name, actions, outcome: OutcomeState::Succeeded, is_small, earlier, asked, after }
+        Scenario { name, actions, outcome: OutcomeState::Succeeded, is_small, is_old_n8n: false, earlier, asked, after }
     };
     vec![
         scenario(
@@ -251,6 +267,47 @@ pub fn scenarios() -> Vec<Scenario> {
             },
             || Held { credentials: vec![], workflows: vec![] },
         ),
+        scenario(
+            "a rotation",
+            true,
+            small_tenant,
+            |r| vec![rotate(r, "two")],
+            || Held { credentials: key_held("two"), workflows: hook_held(true, "one") },
+        ),
+        Scenario {
+            is_old_n8n: true,
+            ..scenario(
+                "a rotation where n8n cannot update credentials",
+                true,
+                small_tenant,
+                |r| vec![rotate(r, "two")],
+                || Held { credentials: key_held("two"), workflows: hook_held(true, "one") },
+            )
+        },
+        scenario(
+            "a first desired state",
+            true,
+            |_| vec![],
+            |r| vec![apply(r, 1, "one", "one", true)],
+            || Held { credentials: key_held("one"), workflows: hook_held(true, "one") },
+        ),
+        scenario(
+            "a newer desired state",
+            false,
+            |r| vec![apply(r, 1, "one", "one", true)],
+            |r| vec![apply(r, 2, "two", "two", false)],
+            || Held { credentials: key_held("two"), workflows: hook_held(false, "two") },
+        ),
+        Scenario {
+            is_old_n8n: true,
+            ..scenario(
+                "a newer desired state where n8n cannot update credentials",
+                false,
+                |r| vec![apply(r, 1, "one", "one", true)],
+                |r| vec![apply(r, 2, "two", "two", true)],
+                || Held { credentials: key_held("two"), workflows: hook_held(true, "two") },
+            )
+        },
         scenario(
             "three looks",
             false,
