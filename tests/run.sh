@@ -5,12 +5,14 @@
 #     FILTER…       only tests whose name contains one of these (formatting and lints are then left out)
 # What is missing is installed where it can be: n8n and the interop libraries from npm, into the cache.
 #   GENESIS_CACHE      downloads, outside the checkout     (~/.cache/genesis)
-#   GENESIS_N8N_TREE   a folder that holds node_modules/n8n already
+#   GENESIS_N8N_TREE   a folder that holds node_modules/n8n already; GENESIS_N8N_OLD_TREE one with n8n 1.x
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${GENESIS_CACHE:-$HOME/.cache/genesis}
 n8n_version=2.8.4
+# The last 1.x: it can neither list nor update credentials.
+n8n_old_version=1.123.81
 no_skip=0
 filters=()
 for argument in "$@"; do
@@ -31,9 +33,24 @@ skip() {
   skipped+=("$1: $2")
 }
 
-npm_install() { # npm_install FOLDER: what its package.json asks for, once
-  if [ -f "$1/.installed" ] && cmp -s "$1/package.json" "$1/.installed"; then return 0; fi
-  (cd "$1" && npm install --no-audit --no-fund --loglevel=error --no-package-lock) && cp "$1/package.json" "$1/.installed"
+npm_install() { # npm_install FOLDER [OPTION…]: what its package.json asks for, once
+  local folder=$1
+  shift
+  if [ -f "$folder/.installed" ] && cmp -s "$folder/package.json" "$folder/.installed"; then return 0; fi
+  (cd "$folder" && npm install --no-audit --no-fund --loglevel=error --no-package-lock "$@") &&
+    cp "$folder/package.json" "$folder/.installed"
+}
+
+rebuild_sqlite() { # rebuild_sqlite FOLDER: the one native module that is needed, once
+  if [ -f "$1/node_modules/sqlite3/build/Release/node_sqlite3.node" ]; then return 0; fi
+  (cd "$1" && npm rebuild --loglevel=error sqlite3)
+}
+
+wants_n8n() { # wants_n8n FOLDER VERSION
+  mkdir -p "$1"
+  # xlsx: the version that n8n asks for is not in the registry.
+  printf '{"name":"genesis-n8n","private":true,"dependencies":{"n8n":"%s"},"overrides":{"xlsx":"0.18.5"}}\n' \
+    "$2" >"$1/package.json"
 }
 
 say "Node, n8n $n8n_version, interop libraries"
@@ -44,13 +61,17 @@ if ! command -v npm >/dev/null || ! node -e 'process.exit(parseInt(process.versi
 else
   if [ -z "${GENESIS_N8N_TREE:-}" ]; then
     GENESIS_N8N_TREE=$cache/n8n-$n8n_version
-    mkdir -p "$GENESIS_N8N_TREE"
-    # xlsx: the version that n8n asks for is not in the registry.
-    printf '{"name":"genesis-n8n","private":true,"dependencies":{"n8n":"%s"},"overrides":{"xlsx":"0.18.5"}}\n' \
-      "$n8n_version" >"$GENESIS_N8N_TREE/package.json"
+    wants_n8n "$GENESIS_N8N_TREE" "$n8n_version"
     npm_install "$GENESIS_N8N_TREE" || skip real_n8n "n8n could not be installed from npm (see above)"
   fi
-  export GENESIS_N8N_TREE
+  if [ -z "${GENESIS_N8N_OLD_TREE:-}" ]; then
+    GENESIS_N8N_OLD_TREE=$cache/n8n-$n8n_old_version
+    wants_n8n "$GENESIS_N8N_OLD_TREE" "$n8n_old_version"
+    # One of its native modules cannot be built for this Node.js and is not needed (N8N_EXPRESSION_ENGINE=legacy).
+    { npm_install "$GENESIS_N8N_OLD_TREE" --ignore-scripts && rebuild_sqlite "$GENESIS_N8N_OLD_TREE"; } ||
+      skip real_n8n "n8n $n8n_old_version could not be installed from npm (see above)"
+  fi
+  export GENESIS_N8N_TREE GENESIS_N8N_OLD_TREE
   export GENESIS_INTEROP_DIR=$cache/interop
   mkdir -p "$GENESIS_INTEROP_DIR"
   cp tests/interop/* "$GENESIS_INTEROP_DIR/"

@@ -13,6 +13,9 @@ use crate::until;
 /// Names the folder that holds `node_modules/n8n`.
 pub const TREE_VARIABLE: &str = "GENESIS_N8N_TREE";
 
+/// Names the folder with the last n8n 1.x.
+pub const OLD_TREE_VARIABLE: &str = "GENESIS_N8N_OLD_TREE";
+
 /// Which n8n a test runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -20,6 +23,8 @@ pub enum Kind {
     StandIn,
     /// The real one, from [`TREE_VARIABLE`].
     Real,
+    /// The last n8n 1.x, from [`OLD_TREE_VARIABLE`]: it can neither list nor update credentials.
+    RealOld,
 }
 
 /// A running n8n.
@@ -48,9 +53,10 @@ impl N8n {
                 let ready: Listening = process.first_line().await;
                 Self::at(&format!("http://{}", ready.listening), kind, Some(process))
             }
-            Kind::Real => {
+            Kind::Real | Kind::RealOld => {
                 let port = free_port();
-                let process = Process::start("n8n", &mut real_command(folder, port), folder);
+                let tree = tree(if kind == Kind::Real { TREE_VARIABLE } else { OLD_TREE_VARIABLE });
+                let process = Process::start("n8n", &mut real_command(&tree, folder, port), folder);
                 let n8n = Self::at(&format!("http://127.0.0.1:{port}"), kind, Some(process));
                 n8n.ready().await;
                 n8n
@@ -95,6 +101,12 @@ impl N8n {
         let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// A webhook call with a key in its header `X-Key`: the status.
+    pub async fn call_with_key(&self, path: &str, key: &str) -> u16 {
+        let request = self.client.post(format!("{}{path}", self.url)).header("X-Key", key);
+        request.send().await.unwrap().status().as_u16()
     }
 
     /// Scripts a fault of the stand-in.
@@ -163,20 +175,18 @@ impl Content {
     }
 }
 
-/// The folder named by [`TREE_VARIABLE`].
+/// The folder named by an environment variable.
 ///
 /// # Panics
 /// It is not set: tests of the real n8n are left out by name where there is none, so that none passes unseen.
-pub fn tree() -> PathBuf {
-    let tree =
-        std::env::var_os(TREE_VARIABLE).unwrap_or_else(|| panic!("{TREE_VARIABLE} is not set; tests/run.sh sets it"));
-    PathBuf::from(tree)
+pub fn tree(variable: &str) -> PathBuf {
+    PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; tests/run.sh sets it")))
 }
 
-fn real_command(folder: &Path, port: u16) -> Command {
+fn real_command(tree: &Path, folder: &Path, port: u16) -> Command {
     let mut command = Command::new("node");
     command
-        .arg(tree().join("node_modules/n8n/bin/n8n"))
+        .arg(tree.join("node_modules/n8n/bin/n8n"))
         .arg("start")
         .env("N8N_USER_FOLDER", folder.join("n8n"))
         .env("N8N_PORT", port.to_string())
@@ -185,6 +195,8 @@ fn real_command(folder: &Path, port: u16) -> Command {
         .env("N8N_DIAGNOSTICS_ENABLED", "false")
         .env("N8N_VERSION_NOTIFICATIONS_ENABLED", "false")
         .env("N8N_TEMPLATES_ENABLED", "false")
+        // The other engine of n8n 1.x wants a newer Node.js.
+        .env("N8N_EXPRESSION_ENGINE", "legacy")
         .env("NODE_ENV", "production");
     command
 }

@@ -142,18 +142,20 @@ fn command(action: &str, payload: Value) -> CommandWire {
     CommandWire { action: action.to_owned(), payload: Some(payload) }
 }
 
-fn inject(recipient: Recipient, value: &str) -> CommandWire {
+/// The credential `key` with this secret value.
+pub fn inject(recipient: Recipient, value: &str) -> CommandWire {
     let (name, kind): (CredentialName, CredentialType) = ("key".parse().unwrap(), "httpHeaderAuth".parse().unwrap());
     let data = Secret::new(json!({"name": "X-Key", "value": value}).to_string().into_bytes());
     sealing::credential(recipient, &name, &kind, &data, random()).unwrap()
 }
 
-fn rotate(recipient: Recipient, value: &str) -> CommandWire {
+/// A new secret value for it.
+pub fn rotate(recipient: Recipient, value: &str) -> CommandWire {
     CommandWire { action: "ROTATE_CREDENTIAL".into(), ..inject(recipient, value) }
 }
 
-/// One credential and one workflow that uses it, as a desired state.
-fn apply(recipient: Recipient, generation: u64, value: &str, path: &str, active: bool) -> CommandWire {
+/// The small tenant as a desired state: this secret value, this webhook path.
+pub fn apply(recipient: Recipient, generation: u64, value: &str, path: &str, active: bool) -> CommandWire {
     let mut workflow = deploy(path).payload.unwrap();
     workflow["active"] = json!(active);
     let credential = inject(recipient, value).payload.unwrap();

@@ -284,6 +284,7 @@ pub fn all_variables(
 mod tests {
     use super::*;
     use genesis_shared::command::{CredentialRef, InjectCredential, WorkflowRef};
+    use genesis_shared::desired::DesiredWorkflow;
     use genesis_shared::id::PublicKey;
     use genesis_shared::seal::Sealed;
     use serde_json::json;
@@ -324,6 +325,51 @@ mod tests {
             "remove_doubles",
         ];
         assert_eq!(planned(&commands).unwrap(), expected);
+    }
+
+    fn rotate(name: &str, credential_type: &str) -> Command {
+        let Command::InjectCredential(inject) = inject(name, credential_type) else { unreachable!() };
+        Command::RotateCredential(inject)
+    }
+    fn state(generation: u64) -> Command {
+        let Command::InjectCredential(credential) = inject("mail", "smtp") else { unreachable!() };
+        let Command::DeployWorkflow(deployment) = deploy("a", "smtp", "mail") else { unreachable!() };
+        let workflows = vec![DesiredWorkflow { deployment: *deployment, active: true }];
+        Command::ApplyState(Box::new(DesiredState { generation, credentials: vec![credential], workflows }))
+    }
+
+    #[test]
+    fn what_uses_a_credential_follows_it_before_the_old_one_goes() {
+        let commands = [inject("mail", "smtp"), deploy("a", "smtp", "mail"), rotate("mail", "smtp")];
+        let plan = plan(&commands, &Known::default(), Uses::new(), &OpenedVariables::new()).unwrap();
+        let titles: Vec<_> = plan.steps.iter().map(Step::title).collect();
+        assert_eq!(titles[3..], ["put_credential mail", "repoint a", "remove_doubles"]);
+        assert_eq!(plan.commit_point, 5, "there is no way back once the old one is gone");
+        assert_eq!(planned(&[rotate("mail", "smtp")]).unwrap_err().code, "unknown_credential");
+    }
+
+    #[test]
+    fn what_is_put_later_in_the_bundle_is_not_re_pointed_first() {
+        let commands =
+            [inject("mail", "smtp"), deploy("a", "smtp", "mail"), inject("mail", "smtp"), deploy("a", "smtp", "mail")];
+        assert!(!planned(&commands).unwrap().contains(&"repoint a".to_owned()));
+    }
+
+    #[test]
+    fn a_desired_state_is_the_single_commands_and_its_generation() {
+        let expected = [
+            "put_credential mail",
+            "put_workflow a",
+            "check_references a",
+            "activate a",
+            "note_generation",
+            "remove_doubles",
+        ];
+        assert_eq!(planned(&[state(1)]).unwrap(), expected);
+        assert_eq!(planned(&[state(2), state(2)]).unwrap_err().code, "generation_not_newer");
+        let known = Known { generation: 5, ..Known::default() };
+        let old = plan(&[state(5)], &known, Uses::new(), &OpenedVariables::new());
+        assert_eq!(old.unwrap_err().code, "generation_not_newer");
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub fn handle(n8n: &mut N8n, request: &Request) -> Answer {
     }
     let there: Vec<_> = n8n.webhooks.iter().filter(|hook| fits(&hook.path, &path)).cloned().collect();
     match there.iter().find(|hook| hook.method == request.method) {
-        Some(hook) => run(n8n, hook),
+        Some(hook) => run(n8n, hook, request),
         None => unregistered(&request.method, &path, &there),
     }
 }
@@ -66,7 +66,7 @@ fn unregistered(method: &str, path: &str, there: &[Webhook]) -> Answer {
 }
 
 /// Starts the active version. It may be one that publishing refused: then the caller gets a 500.
-fn run(n8n: &mut N8n, hook: &Webhook) -> Answer {
+fn run(n8n: &mut N8n, hook: &Webhook, request: &Request) -> Answer {
     let Some(workflow) = n8n.workflows.iter().find(|workflow| workflow.id == hook.workflow_id) else {
         return Answer::coded(500, 0, "Could not find workflow");
     };
@@ -86,6 +86,9 @@ fn run(n8n: &mut N8n, hook: &Webhook) -> Answer {
         return Answer::coded(500, 0, "Cannot read properties of undefined (reading 'node')");
     }
     let parameters = node.get("parameters");
+    if !is_authorised(n8n, node, request) {
+        return Answer::html(403, "Authorization data is wrong!");
+    }
     let mode = parameters.and_then(|parameters| parameters.get("responseMode")).and_then(Value::as_str);
     let responds = |node: &Value| node.get("type").and_then(Value::as_str) == Some("n8n-nodes-base.respondToWebhook");
     if mode == Some("responseNode") && !enabled(&version.nodes).any(responds) {
@@ -99,6 +102,18 @@ fn run(n8n: &mut N8n, hook: &Webhook) -> Answer {
     let status = if credentials_exist(n8n, workflow) { "success" } else { "error" };
     n8n.add_execution(&hook.workflow_id, status, "webhook");
     answer
+}
+
+/// Whether a request carries the header that the node's credential asks for, where it asks for one.
+fn is_authorised(n8n: &N8n, node: &Value, request: &Request) -> bool {
+    if node["parameters"]["authentication"] != "headerAuth" {
+        return true;
+    }
+    let id = node["credentials"]["httpHeaderAuth"]["id"].as_str();
+    let credential = n8n.credentials.iter().find(|credential| Some(credential.id.as_str()) == id);
+    let text = |key: &str| credential.and_then(|credential| credential.data.get(key)).and_then(Value::as_str);
+    let (Some(name), Some(value)) = (text("name"), text("value")) else { return false };
+    request.header_value(&name.to_ascii_lowercase()) == Some(value)
 }
 
 fn credentials_exist(n8n: &N8n, workflow: &Workflow) -> bool {
