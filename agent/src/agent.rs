@@ -4,6 +4,7 @@
 
 mod enrol;
 mod link;
+mod trust;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -28,7 +29,6 @@ use crate::journal::{Journal, JournalError, Lane};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, Workflows, World};
 
 /// Keys of the journal's single values.
-const META_TRUST_ROOT: &str = "trust_root";
 const META_PACE: &str = "pace";
 
 /// Secret file of the sidecar token.
@@ -82,10 +82,7 @@ impl<W: World> Agent<W> {
     /// Every [`Fatal`].
     pub fn new(world: W, settings: Settings, journal: Journal) -> Result<Self, Fatal> {
         let identity = Identity::load_or_create(world.files(), world.entropy())?;
-        let root = match journal.meta(META_TRUST_ROOT)? {
-            Some(bytes) => Some(TrustRoot::verify(&bytes, Some(settings.trust_root_digest))?.into_inner()),
-            None => None,
-        };
+        let root = trust::latest(&trust::kept_chain(&journal)?, settings.trust_root_digest)?;
         let pace = journal.meta(META_PACE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let token = world.files().read_secret(TOKEN_FILE).map_err(IdentityError::File)?;
         let token = token.and_then(|bytes| String::from_utf8(bytes.expose().clone()).ok());

@@ -12,6 +12,7 @@ use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{
     CommandsAnswer, HandshakeAnswer, HandshakeRequest, HeartbeatAnswer, Preflight, RenewAnswer, ResultsAnswer,
+    TrustRootChain,
 };
 use serde_json::Value;
 
@@ -201,6 +202,8 @@ pub trait HubLink {
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError>;
     /// Waits up to `wait` for commands; an empty answer when none came.
     async fn poll(&self, token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError>;
+    /// The trust roots newer than a version, oldest first.
+    async fn trust_roots(&self, token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError>;
     /// Delivers outbox records. Idempotent by their numbers.
     async fn results(&self, token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError>;
 }

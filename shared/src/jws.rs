@@ -170,6 +170,12 @@ impl Jws {
         Ok(Verified { value, signers, digest: self.digest() })
     }
 
+    /// Leaves out the signatures of keys that are none of the caller's business.
+    pub(crate) fn retain(mut self, is_known: impl Fn(&KeyId) -> bool) -> Self {
+        self.signatures.retain(|signature| is_known(&signature.kid));
+        self
+    }
+
     /// Digest of the (unverified) payload bytes.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.payload)

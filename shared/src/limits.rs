@@ -25,6 +25,12 @@ pub const BUNDLE_VALIDITY_MS_MAX: i64 = 30 * 24 * 3600 * 1000;
 /// Largest trust root in bytes: 500 operator keys of about 500 bytes each.
 pub const TRUST_ROOT_BYTES_MAX: usize = 256 * 1024;
 
+/// Trust roots that follow the pinned one: one a week for ten years are 520, each some KiB.
+pub const TRUST_ROOTS_MAX: usize = 1024;
+
+/// Largest answer with newer trust roots that the agent reads: 32 of the largest, or hundreds of common ones.
+pub const TRUST_ROOTS_BYTES_MAX: usize = 32 * TRUST_ROOT_BYTES_MAX;
+
 /// A delivery token lives five minutes (protocol.md, "Delivery token").
 pub const DELIVERY_TOKEN_TTL_S: i64 = 300;
 

@@ -1,7 +1,18 @@
 //! The trust root: the one document that says which keys may ask what of whom.
 //!
-//! A droplet pins the digest of its first root at installation. This first version reads and verifies one document;
-//! its shape is final, so that rotation (a later root signed by the old and the new threshold) adds code, not fields.
+//! A droplet pins the digest of its first root at installation. Each later one is believed because the one before it
+//! is, by these rules (after The Update Framework, specification 1.0, §5.3):
+//!
+//! | rule | a successor is refused |
+//! |---|---|
+//! | T1 | whose version is not exactly one more: there is no way back, and none far ahead |
+//! | T2 | that fewer root keys than the threshold of the root **before** it signed |
+//! | T3 | that fewer root keys than its **own** threshold signed |
+//! | T4 | that carries a signature by a key in neither, or one that does not fit, or two by one key |
+//! | T5 | that takes a revocation back, or was made before the root that it follows |
+//! | T6 | that gives a known key another name, or a known name another key |
+//!
+//! When a root expires is of no matter to its succession: an expired root must be replaceable.
 
 use serde::{Deserialize, Serialize};
 
@@ -143,9 +154,74 @@ pub enum TrustError {
     /// A document that contradicts itself.
     #[error("the trust root contradicts itself: {0}")]
     Inconsistent(String),
+    /// T1: not the version that comes next.
+    #[error("version {actual} does not follow version {current}; {} does", current + 1)]
+    NotNext {
+        /// The version there is.
+        current: u64,
+        /// The version received.
+        actual: u64,
+    },
+    /// T2: too few of the root keys that were valid until now.
+    #[error("{signed} of the root keys of version {version} signed; {threshold} must")]
+    BelowFormerThreshold {
+        /// The version there is.
+        version: u64,
+        /// Its distinct root keys whose signature fits.
+        signed: usize,
+        /// Its threshold.
+        threshold: usize,
+    },
+    /// T5, T6: a document that contradicts the one before it.
+    #[error("the trust root contradicts version {version}: {why}")]
+    Contradicts {
+        /// The version there is.
+        version: u64,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+impl TrustError {
+    /// Stable machine-readable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Jws(_) => "trust_root_signature",
+            Self::NotPinned { .. } => "trust_root_not_pinned",
+            Self::BelowThreshold { .. } | Self::BelowFormerThreshold { .. } => "trust_root_threshold",
+            Self::Inconsistent(_) => "trust_root_inconsistent",
+            Self::NotNext { .. } => "trust_root_not_next",
+            Self::Contradicts { .. } => "trust_root_contradicts",
+        }
+    }
 }
 
 impl TrustRoot {
+    /// Verifies a chain: the pinned root, wherever in it, and each that follows. What stands before the pinned one is
+    /// of no interest.
+    ///
+    /// # Errors
+    /// Every [`TrustError`]; an empty chain and one without the pinned root are `NotPinned`.
+    pub fn verify_chain<'a>(documents: &[&'a [u8]], pinned: Digest) -> Result<Vec<(&'a [u8], Self)>, TrustError> {
+        let mut chain: Vec<(&[u8], Self)> = Vec::new();
+        let mut refused = TrustError::NotPinned { actual: Digest::of(&[]), pinned };
+        for document in documents {
+            let next = match chain.last() {
+                Some((_, latest)) => latest.verify_successor(document)?,
+                None => match Self::verify(document, Some(pinned)) {
+                    Ok(first) => first,
+                    Err(error @ TrustError::NotPinned { .. }) => {
+                        refused = error;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            chain.push((document, next.into_inner()));
+        }
+        if chain.is_empty() { Err(refused) } else { Ok(chain) }
+    }
+
     /// Verifies a first root: signed by its own threshold and, where `pinned` is given, the very document pinned.
     ///
     /// # Errors
@@ -159,13 +235,98 @@ impl TrustRoot {
         }
         let claimed: Self = jws.unverified()?;
         claimed.check()?;
-        let root: Verified<Self> =
-            jws.verify(|kid| if claimed.revoked.contains(kid) { None } else { find(&claimed.root.keys, kid) })?;
-        let (signed, threshold) = (root.signers().len(), claimed.root.threshold);
+        claimed.verify_own(&jws)
+    }
+
+    /// Verifies that a root's own threshold signed it, whatever it follows: for people who look at a file. A signature
+    /// by a key of the root before it is left out.
+    ///
+    /// # Errors
+    /// Every [`TrustError`] of a first root.
+    pub fn verify_alone(bytes: &[u8]) -> Result<Verified<Self>, TrustError> {
+        let jws = Jws::parse(bytes, TYP, TRUST_ROOT_BYTES_MAX)?;
+        let claimed: Self = jws.unverified()?;
+        claimed.check()?;
+        let jws = jws.retain(|kid| claimed.root_key(kid).is_some());
+        claimed.verify_own(&jws)
+    }
+
+    /// T3.
+    fn verify_own(&self, jws: &Jws) -> Result<Verified<Self>, TrustError> {
+        let root: Verified<Self> = jws.verify(|kid| self.root_key(kid))?;
+        let (signed, threshold) = (root.signers().len(), self.root.threshold);
         if signed < threshold {
             return Err(TrustError::BelowThreshold { signed, threshold });
         }
         Ok(root)
+    }
+
+    /// Reads a root that was verified when it was stored.
+    ///
+    /// # Errors
+    /// The bytes were damaged.
+    pub fn reread(stored: &[u8]) -> Result<Self, TrustError> {
+        Ok(Jws::parse(stored, TYP, TRUST_ROOT_BYTES_MAX)?.unverified()?)
+    }
+
+    /// Verifies the root that follows this one.
+    ///
+    /// # Errors
+    /// Every [`TrustError`] but `NotPinned`; the rule is named in the module's table.
+    pub fn verify_successor(&self, bytes: &[u8]) -> Result<Verified<Self>, TrustError> {
+        let jws = Jws::parse(bytes, TYP, TRUST_ROOT_BYTES_MAX)?;
+        let claimed: Self = jws.unverified()?;
+        claimed.check()?;
+        // T1.
+        if self.version.checked_add(1) != Some(claimed.version) {
+            return Err(TrustError::NotNext { current: self.version, actual: claimed.version });
+        }
+        self.check_continuity(&claimed)?;
+        // T4. By T6 a name stands for one key in both.
+        let root: Verified<Self> = jws.verify(|kid| self.root_key(kid).or_else(|| claimed.root_key(kid)))?;
+        // T2 and T3: one signature counts for both where the key is in both.
+        let signed_for = |of: &Self| root.signers().iter().filter(|kid| of.root_key(kid).is_some()).count();
+        let (former, own) = (signed_for(self), signed_for(&claimed));
+        if former < self.root.threshold {
+            let (version, threshold) = (self.version, self.root.threshold);
+            return Err(TrustError::BelowFormerThreshold { version, signed: former, threshold });
+        }
+        if own < claimed.root.threshold {
+            return Err(TrustError::BelowThreshold { signed: own, threshold: claimed.root.threshold });
+        }
+        Ok(root)
+    }
+
+    /// T5 and T6.
+    fn check_continuity(&self, next: &Self) -> Result<(), TrustError> {
+        let contradicts = |why: String| Err(TrustError::Contradicts { version: self.version, why });
+        if next.issued_at < self.issued_at {
+            return contradicts(format!("it was made at {}, before it", next.issued_at));
+        }
+        if let Some(kid) = self.revoked.iter().find(|kid| !next.revoked.contains(kid)) {
+            return contradicts(format!("key {kid} was revoked and is not any more"));
+        }
+        let known: Vec<_> = self.named_keys().collect();
+        for (kid, key) in next.named_keys() {
+            if let Some((other, _)) = known.iter().find(|(other, known)| *known == key && *other != kid) {
+                return contradicts(format!("the key {other} is now called {kid}"));
+            }
+            if known.iter().any(|(other, known)| *other == kid && *known != key) {
+                return contradicts(format!("{kid} is now another key; give the new key a name of its own"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The root key of that name, unless it was revoked.
+    fn root_key(&self, kid: &KeyId) -> Option<PublicKey> {
+        if self.revoked.contains(kid) { None } else { find(&self.root.keys, kid) }
+    }
+
+    /// Every signing key with its name.
+    fn named_keys(&self) -> impl Iterator<Item = (&KeyId, PublicKey)> {
+        let named = self.root.keys.iter().chain(&self.delivery).map(|key| (&key.kid, key.public_key));
+        named.chain(self.operators.iter().map(|key| (&key.kid, key.public_key)))
     }
 
     /// Checks what no signature can: that names and keys are unique and thresholds can be met.
@@ -179,8 +340,7 @@ impl TrustRoot {
         }
         let mut kids = std::collections::BTreeSet::new();
         let mut keys = std::collections::BTreeSet::new();
-        let named = self.root.keys.iter().chain(&self.delivery).map(|k| (&k.kid, k.public_key));
-        for (kid, key) in named.chain(self.operators.iter().map(|o| (&o.kid, o.public_key))) {
+        for (kid, key) in self.named_keys() {
             if !kids.insert(kid) {
                 return inconsistent(format!("two keys are called {kid}"));
             }

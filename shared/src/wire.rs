@@ -189,6 +189,10 @@ pub struct LeasedCommand {
 pub struct CommandsAnswer {
     /// In the order in which to run them.
     pub commands: Vec<LeasedCommand>,
+    /// Version of the latest trust root. A droplet that has an older one fetches what is between before it admits any
+    /// of the commands, so that a revocation reaches it first.
+    #[serde(default)]
+    pub trust_root_version: u64,
 }
 
 /// `POST sidecar/results`.

@@ -43,7 +43,7 @@ impl Droplet {
         let outside = Outside::new(seed);
         let delivery = NamedKey { kid: DELIVERY_KID.parse().unwrap(), public_key: outside.hub.delivery_key() };
         let operator = Operator::at(delivery, outside.clock.now());
-        outside.hub.set_root(&operator.root_document);
+        outside.hub.put_root(1, &operator.root_document);
         outside.files.put_outside(TOKEN_FILE, b"0123456789abcdef");
         let workspace = WorkspaceId::from_random([3; 16]);
         // Memory, where there is such a folder: a simulation syncs thousands of times.

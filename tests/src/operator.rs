@@ -42,6 +42,8 @@ pub struct Operator {
     pub key: SigningKey,
     /// A second operator with the same rights.
     pub second: SigningKey,
+    /// The one root key.
+    pub root: SigningKey,
     /// The signed trust root.
     pub root_document: String,
     /// What droplets pin.
@@ -71,7 +73,7 @@ impl Operator {
         let payload = serde_json::to_vec(&root).unwrap();
         let mut document = Document::draft(&payload);
         document.sign(trust::TYP, &root_key).unwrap();
-        Self { key, second, root_document: document.to_text(), pin: Digest::of(&payload) }
+        Self { key, second, root: root_key, root_document: document.to_text(), pin: Digest::of(&payload) }
     }
 
     /// A bundle for one workspace, valid for an hour.

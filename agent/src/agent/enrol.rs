@@ -2,10 +2,9 @@
 
 use data_encoding::HEXLOWER;
 use genesis_shared::secret::Secret;
-use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::{HandshakeAnswer, HandshakeRequest, handshake_proof};
 
-use super::{Agent, Fatal, META_PACE, META_TRUST_ROOT, UNAUTHORISED};
+use super::{Agent, Fatal, META_PACE, UNAUTHORISED};
 use crate::identity::IdentityError;
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, World};
 
@@ -97,21 +96,14 @@ impl<W: World> Agent<W> {
     /// Keeps what the handshake gave, in an order that a crash may cut anywhere: with the trust root kept, the token
     /// can always be won back by renewal.
     fn complete(&self, answer: HandshakeAnswer) -> Result<Result<Secret<String>, EffectError>, Fatal> {
-        let refused = |why: String| EffectError::new(ErrorKind::Permanent, "trust_root_refused", why);
-        let Some(document) = answer.trust_root.first() else {
-            return Ok(Err(refused("the hub gave no trust root; push it there".into())));
-        };
-        let root = match TrustRoot::verify(document.as_bytes(), Some(self.pinned_root())) {
-            Ok(root) => root.into_inner(),
-            Err(error) => return Ok(Err(refused(genesis_shared::chain::Chain(&error).to_string()))),
-        };
-        self.journal.set_meta(META_TRUST_ROOT, document.as_bytes())?;
+        if let Err(error) = self.adopt_chain(&answer.trust_root)? {
+            return Ok(Err(error));
+        }
         if let Ok(pace) = serde_json::to_vec(&answer.config) {
             self.journal.set_meta(META_PACE, &pace)?;
         }
         let token = Secret::new(answer.sidecar_token);
         self.keep_token(&token)?;
-        self.root.replace(Some(root));
         self.pace.set(answer.config);
         if let Some(path) = &self.settings.provisioning_token_file
             && let Err(error) = self.world.files().remove_outside(&path.display().to_string())

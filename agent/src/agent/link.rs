@@ -61,6 +61,9 @@ impl<W: World> Agent<W> {
         let wait = Duration::from_secs(self.pace.get().poll_wait_s.min(POLL_WAIT_S_MAX));
         match self.world.hub().poll(&token, wait, &nonce).await {
             Ok(answer) => {
+                if let Err(error) = self.catch_up_trust(&token, answer.trust_root_version).await? {
+                    return Ok(Err(error));
+                }
                 for leased in &answer.commands {
                     self.take(leased, &nonce)?;
                 }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use genesis_shared::id::DropletId;
-use genesis_shared::limits::POLL_ANSWER_BYTES_MAX;
+use genesis_shared::limits::{POLL_ANSWER_BYTES_MAX, TRUST_ROOTS_BYTES_MAX};
 use genesis_shared::report::{Heartbeat, OutboxRecord};
 use genesis_shared::secret::Secret;
 use genesis_shared::wire::{
     CommandsAnswer, ErrorBody, HandshakeAnswer, HandshakeRequest, HeartbeatAnswer, RenewAnswer, RenewRequest,
-    ResultsAnswer, ResultsRequest, SIDECAR_PATH,
+    ResultsAnswer, ResultsRequest, SIDECAR_PATH, TrustRootChain,
 };
 use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
@@ -112,9 +112,15 @@ impl HubLink for RealHub {
             .timeout(wait + ANSWER_TIMEOUT);
         let response = accepted(request.send().await.map_err(|e| unreachable_hub(&e))?).await?;
         if response.status() == StatusCode::NO_CONTENT {
-            return Ok(CommandsAnswer { commands: vec![] });
+            return Ok(CommandsAnswer { commands: vec![], trust_root_version: 0 });
         }
         parse(&read(response, POLL_ANSWER_BYTES_MAX).await?)
+    }
+
+    async fn trust_roots(&self, token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError> {
+        let request = self.request(Method::GET, "/trust-root", Some(token)).query(&[("after", after)]);
+        let response = accepted(request.send().await.map_err(|e| unreachable_hub(&e))?).await?;
+        parse(&read(response, TRUST_ROOTS_BYTES_MAX).await?)
     }
 
     async fn results(&self, token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {

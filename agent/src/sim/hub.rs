@@ -13,7 +13,7 @@ use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{
     AgentConfig, CommandsAnswer, HandshakeAnswer, HandshakeRequest, HeartbeatAnswer, LeasedCommand, RenewAnswer,
-    ResultsAnswer,
+    ResultsAnswer, TrustRootChain,
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -44,7 +44,9 @@ pub struct SimHub {
     records: RefCell<Vec<OutboxRecord>>,
     /// Records of journals that the droplet has lost since.
     older: RefCell<Vec<OutboxRecord>>,
-    root: RefCell<Option<String>>,
+    roots: RefCell<Vec<String>>,
+    /// Of the latest trust root.
+    version: Cell<u64>,
     enrolled: RefCell<Option<HandshakeRequest>>,
     beats: Cell<u64>,
     away: Cell<bool>,
@@ -64,7 +66,8 @@ impl SimHub {
             jobs: RefCell::default(),
             records: RefCell::default(),
             older: RefCell::default(),
-            root: RefCell::default(),
+            roots: RefCell::default(),
+            version: Cell::default(),
             enrolled: RefCell::default(),
             beats: Cell::default(),
             away: Cell::default(),
@@ -79,9 +82,10 @@ impl SimHub {
         PublicKey::from_bytes(pair.public_key().as_ref().try_into().expect("an Ed25519 public key has 32 bytes"))
     }
 
-    /// Gives the signed trust root that handshakes answer.
-    pub fn set_root(&self, document: &str) {
-        self.root.replace(Some(document.to_owned()));
+    /// Stores a signed trust root of this version, the first or one that follows.
+    pub fn put_root(&self, version: u64, document: &str) {
+        self.roots.borrow_mut().push(document.to_owned());
+        self.version.set(version);
     }
 
     /// Takes the hub away, or brings it back.
@@ -208,7 +212,7 @@ impl HubLink for SimHub {
             reconcile_interval_s: 900,
         };
         let RenewAnswer { sidecar_token, token_expires_at } = self.renewed();
-        let trust_root = self.root.borrow().iter().cloned().collect();
+        let trust_root = self.roots.borrow().clone();
         Ok(HandshakeAnswer { sidecar_token, token_expires_at, config, trust_root })
     }
 
@@ -230,7 +234,16 @@ impl HubLink for SimHub {
             drop(tokio::time::timeout(wait, self.pushed.notified()).await);
             self.reachable()?;
         }
-        Ok(CommandsAnswer { commands: self.lease(nonce) })
+        Ok(CommandsAnswer { commands: self.lease(nonce), trust_root_version: self.version.get() })
+    }
+
+    async fn trust_roots(&self, _token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError> {
+        self.heard().await?;
+        let roots = self.roots.borrow();
+        let newer = roots.iter().filter(|text| {
+            genesis_shared::trust::TrustRoot::reread(text.as_bytes()).is_ok_and(|root| root.version > after)
+        });
+        Ok(TrustRootChain { trust_root: newer.cloned().collect() })
     }
 
     async fn results(&self, _token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {

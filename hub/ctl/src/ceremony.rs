@@ -44,7 +44,15 @@ fn check(draft: &Document) -> Result<(), Error> {
     copy.sign(TYP, &PrivateKey::new(nobody, Kind::Signing, [0; 32]).signing()?)?;
     match TrustRoot::verify(copy.to_text().as_bytes(), None) {
         Err(error @ TrustError::Inconsistent(_)) => Err(error.into()),
-        Ok(_) | Err(TrustError::Jws(_) | TrustError::NotPinned { .. } | TrustError::BelowThreshold { .. }) => Ok(()),
+        Ok(_)
+        | Err(
+            TrustError::Jws(_)
+            | TrustError::NotPinned { .. }
+            | TrustError::BelowThreshold { .. }
+            | TrustError::NotNext { .. }
+            | TrustError::BelowFormerThreshold { .. }
+            | TrustError::Contradicts { .. },
+        ) => Ok(()),
     }
 }
 
@@ -59,13 +67,22 @@ pub fn read_unverified(document: &Document) -> Result<(TrustRoot, Digest), Error
     Ok((root, Digest::of(&payload)))
 }
 
-/// Adds one root key's signature.
+/// Reads a signed root that its owner trusts: its own threshold is checked, its succession is not.
+///
+/// # Errors
+/// [`Error::Trust`] and those of reading a file.
+pub fn load(file: &Path) -> Result<TrustRoot, Error> {
+    Ok(TrustRoot::verify_alone(&crate::files::read(file)?)?.into_inner())
+}
+
+/// Adds one root key's signature: of this root, or of the one before it, whose threshold must be met as well.
 ///
 /// # Errors
 /// [`Error::NotARootKey`] where name and key are not listed together, [`Error::SignedAlready`].
-pub fn sign(document: &mut Document, key: &SigningKey) -> Result<(), Error> {
+pub fn sign(document: &mut Document, key: &SigningKey, previous: Option<&TrustRoot>) -> Result<(), Error> {
     let (root, _) = read_unverified(document)?;
-    let listed = root.root.keys.iter().any(|known| known.kid == *key.kid() && known.public_key == key.public());
+    let keys = root.root.keys.iter().chain(previous.into_iter().flat_map(|root| &root.root.keys));
+    let listed = keys.into_iter().any(|known| known.kid == *key.kid() && known.public_key == key.public());
     if !listed {
         return Err(Error::NotARootKey(key.kid().clone()));
     }
@@ -245,13 +262,13 @@ mod tests {
         let load = |n: usize| SigningKey::load(&folders[n].path().join(format!("root-{}.key", n + 1))).unwrap();
 
         let mut document = draft.document;
-        sign(&mut document, &load(0)).unwrap();
+        sign(&mut document, &load(0), None).unwrap();
         let refused = TrustRoot::verify(document.to_text().as_bytes(), None).unwrap_err();
         assert!(matches!(refused, TrustError::BelowThreshold { signed: 1, threshold: 2 }), "{refused:?}");
 
         // The file travels to the third person's machine.
         let mut document = Document::parse(document.to_text().as_bytes()).unwrap();
-        sign(&mut document, &load(2)).unwrap();
+        sign(&mut document, &load(2), None).unwrap();
         let root = TrustRoot::verify(document.to_text().as_bytes(), Some(draft.digest)).unwrap();
         assert_eq!(root.signers().len(), 2);
         assert_eq!(*root.get(), draft.root);
@@ -263,7 +280,7 @@ mod tests {
         let mut document = ceremony(&folders).document;
         // The right name with another key is a stranger too.
         for stranger in [key("root-9", Kind::Signing, 1), key("root-1", Kind::Signing, 99)] {
-            let refused = sign(&mut document, &stranger.signing().unwrap());
+            let refused = sign(&mut document, &stranger.signing().unwrap(), None);
             assert!(matches!(refused, Err(Error::NotARootKey(_))));
         }
     }

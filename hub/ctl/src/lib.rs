@@ -21,6 +21,7 @@ pub mod output;
 pub mod progress;
 pub mod sealing;
 pub mod sign;
+pub mod succession;
 pub mod system;
 pub mod watch;
 

@@ -72,11 +72,11 @@ async fn check(hub: &Hub, bytes: &[u8], now: Timestamp) -> Result<Bundle, ApiErr
         let message = "the hub has no trust root yet; store one with PUT /api/v1/trust-root";
         ApiError::conflict("no_trust_root", message)
     })?;
-    let root = TrustRoot::verify(root.document.as_bytes(), Some(root.digest)).map_err(|error| {
-        tracing::error!(error = %Chain(&error), "the stored trust root does not verify");
+    let root = TrustRoot::reread(root.document.as_bytes()).map_err(|error| {
+        tracing::error!(error = %Chain(&error), "the stored trust root cannot be read");
         ApiError::internal()
     })?;
-    let bundle = Bundle::verify(bytes, root.get()).map_err(|e| unverified(&e))?;
+    let bundle = Bundle::verify(bytes, &root).map_err(|e| unverified(&e))?;
     let signed_by_issuer = bundle.signers().contains(&bundle.get().issuer);
     let bundle = bundle.into_inner();
     let invalid = |message: String| Err(ApiError::refused("bundle_invalid", message));

@@ -55,7 +55,8 @@ pub async fn poll(
     }
     let commands = leased.into_iter().map(|leased| hand_out(&hub, &token, &poll.nonce, leased));
     let commands = commands.collect::<Result<Vec<_>, _>>()?;
-    Ok(Json(CommandsAnswer { commands }).into_response())
+    let trust_root_version = hub.store.trust_root().await?.map_or(0, |root| root.version);
+    Ok(Json(CommandsAnswer { commands, trust_root_version }).into_response())
 }
 
 /// Leases what is due, or waits for it. Nothing here asks the database again and again: it looks once, and then once

@@ -95,6 +95,7 @@ async fn a_trust_root_must_be_well_signed_and_newer() {
     assert_eq!(world.put_root(&second).await.ok(), first, "the same again is no conflict");
     world.put_root(&world.root_document(2)).await.refused(409, "trust_root_not_newer");
     world.put_root(&world.root_document(1)).await.refused(409, "trust_root_not_newer");
+    world.put_root(&world.root_document(4)).await.refused(422, "trust_root_not_next");
     let third = world.root_document(3);
     world.put_root(&third).await.ok();
     assert_eq!(world.get("/api/v1/trust-root").await.ok()["document"], third);

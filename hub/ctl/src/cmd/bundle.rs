@@ -103,7 +103,7 @@ fn sign(args: &Sign, format: Format) -> Result<(), Error> {
 }
 
 fn verify(trust_root: &Path, file: &Path, format: Format) -> Result<(), Error> {
-    let root = TrustRoot::verify(&files::read(trust_root)?, None)?;
+    let root = TrustRoot::verify_alone(&files::read(trust_root)?)?;
     let bundle = Bundle::verify(&files::read(file)?, root.get())?;
     bundle.get().check()?;
     let objections = inspect::objections(&bundle, root.get(), system::now());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use genesis_shared::command::Class;
 use genesis_shared::id::{Digest, KeyId};
-use genesis_shared::trust::{Allowance, OperatorKey, TrustRoot};
+use genesis_shared::trust::{Allowance, OperatorKey, RootKeys, TrustRoot};
 use serde_json::{Value, json};
 
 use super::{Global, wait};
@@ -16,6 +16,7 @@ use crate::keys::{Kind, PublicFile, SigningKey};
 use crate::output::Format;
 use crate::progress::Progress;
 use crate::sign::Document;
+use crate::succession::{self, Change};
 use crate::system;
 
 const INIT: &str = "\
@@ -30,12 +31,38 @@ pub(super) enum Verb {
     /// Draft a trust root; nobody has signed it yet
     #[command(after_help = INIT)]
     Init(Init),
+    /// Draft the root that follows, with one more operator, or another scope for a known one
+    #[command(
+        after_help = "Example:\n  genesisctl trust add-operator --from root.json --operator ops-3.pub:read,change --out root-2.json\n\nNext: as many people as both roots ask for run `genesisctl trust sign`."
+    )]
+    AddOperator {
+        #[command(flatten)]
+        next: Next,
+        /// Public file of an operator and what it may ask, as for `trust init`; repeat it
+        #[arg(long = "operator", value_name = "FILE.pub:SCOPE,…", required = true)]
+        operators: Vec<String>,
+    },
+    /// Draft the root that follows, without a key that was lost or stolen
+    #[command(after_help = REVOKE)]
+    Revoke {
+        #[command(flatten)]
+        next: Next,
+        /// Name of an operator's, root or delivery key; repeat it
+        #[arg(long = "kid", value_name = "KID", required = true)]
+        kids: Vec<KeyId>,
+    },
+    /// Draft the root that follows, with other root keys, another delivery or recovery key, or a longer life
+    #[command(after_help = ROTATE)]
+    Rotate(Rotate),
     /// Add one root key's signature; done by each person on their own machine
     #[command(after_help = "Example:\n  genesisctl trust sign --key root-1.key root.json")]
     Sign {
         /// Private file of a root key
         #[arg(long, value_name = "FILE")]
         key: PathBuf,
+        /// The root before it; needed to sign with a root key that the new one does not have any more
+        #[arg(long, value_name = "FILE")]
+        previous: Option<PathBuf>,
         /// The trust root; the signature is added to this file
         file: PathBuf,
     },
@@ -49,8 +76,11 @@ pub(super) enum Verb {
     #[command(after_help = "Example:\n  genesisctl trust verify --pin sha256:0123… root.json")]
     Verify {
         /// The digest that droplets pin
-        #[arg(long, value_name = "DIGEST")]
+        #[arg(long, value_name = "DIGEST", conflicts_with = "previous")]
         pin: Option<Digest>,
+        /// The root before it, which you trust: checks the succession as a droplet does
+        #[arg(long, value_name = "FILE")]
+        previous: Option<PathBuf>,
         /// The trust root
         file: PathBuf,
     },
@@ -60,6 +90,57 @@ pub(super) enum Verb {
         /// The trust root
         file: PathBuf,
     },
+}
+
+const REVOKE: &str = "\
+Droplets take the new root in before their next command, and refuse what the key signed from then on.
+
+Example:
+  genesisctl trust revoke --from root.json --kid ops-2 --out root-2.json
+  genesisctl trust sign --key root-1.key root-2.json      (as many people as must sign)
+  genesisctl trust verify --previous root.json root-2.json
+  genesisctl trust push root-2.json --hub https://hub.example.com";
+
+const ROTATE: &str = "\
+Example, after root key 2 was lost (the threshold is met by keys 1 and 3):
+  genesisctl trust rotate --from root.json --root-key root-1.pub --root-key root-3.pub --root-key root-4.pub \\
+    --threshold 2 --revoke root-2 --out root-2.json
+Example, for another year:
+  genesisctl trust rotate --from root.json --expires-days 365 --out root-2.json";
+
+/// What every following root is drafted from.
+#[derive(Debug, Args)]
+pub(super) struct Next {
+    /// The trust root in force
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// File for the draft; never overwritten
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    next: Next,
+    /// Public file of a root key of the new root, all of them; repeat it
+    #[arg(long = "root-key", value_name = "FILE.pub", requires = "threshold")]
+    root_keys: Vec<PathBuf>,
+    /// How many of them must sign
+    #[arg(long, value_name = "K", requires = "root_keys")]
+    threshold: Option<usize>,
+    /// The hub's new delivery key, beside the one in force
+    #[arg(long, value_name = "FILE.pub|KID=KEY")]
+    delivery: Option<String>,
+    /// Public file of the new recovery key
+    #[arg(long, value_name = "FILE.pub")]
+    recovery: Option<PathBuf>,
+    /// Days until the new root expires; operators' keys keep their own ends
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=3650))]
+    expires_days: Option<i64>,
+    /// Name of a key to revoke in the same root; repeat it
+    #[arg(long, value_name = "KID")]
+    revoke: Vec<KeyId>,
 }
 
 #[derive(Debug, Args)]
@@ -95,14 +176,27 @@ pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
     let format = global.output;
     match verb {
         Verb::Init(init) => self::init(&init, format),
-        Verb::Sign { key, file } => sign(&key, &file, format),
+        Verb::AddOperator { next, operators } => {
+            let (now, current) = (system::now(), ceremony::load(&next.from)?);
+            let read = |text: &String| ceremony::operator(text, now, current.expires_at);
+            let operators = operators.iter().map(read).collect::<Result<_, _>>()?;
+            follow(&next, Change { operators, ..Change::default() }, format)
+        }
+        Verb::Revoke { next, kids } => follow(&next, Change { revoke: kids, ..Change::default() }, format),
+        Verb::Rotate(rotate) => self::rotate(rotate, format),
+        Verb::Sign { key, previous, file } => sign(&key, previous.as_deref(), &file, format),
         Verb::Show { file } => {
             let (root, digest, signed) = read(&file)?;
             format.result(&describe(&root, digest, &signed), |_| text(&root, digest, &signed));
             Ok(())
         }
-        Verb::Verify { pin, file } => {
-            let root = TrustRoot::verify(&files::read(&file)?, pin)?;
+        Verb::Verify { pin, previous, file } => {
+            let bytes = files::read(&file)?;
+            let root = match previous {
+                Some(previous) => ceremony::load(&previous)?.verify_successor(&bytes)?,
+                None if pin.is_some() => TrustRoot::verify(&bytes, pin)?,
+                None => TrustRoot::verify_alone(&bytes)?,
+            };
             let signed: Vec<_> = root.signers().iter().cloned().collect();
             format.result(&describe(root.get(), root.digest(), &signed), |_| {
                 format!("verified\n{}", text(root.get(), root.digest(), &signed))
@@ -111,7 +205,7 @@ pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
         }
         Verb::Push { file } => {
             let bytes = files::read(&file)?;
-            let root = TrustRoot::verify(&bytes, None)?;
+            let root = TrustRoot::verify_alone(&bytes)?;
             let client = global.client()?;
             let progress = Progress::start("giving the trust root to the hub");
             wait(client.put_trust_root(&bytes))?;
@@ -155,10 +249,45 @@ fn init(init: &Init, format: Format) -> Result<(), Error> {
     Ok(())
 }
 
-fn sign(key: &Path, file: &Path, format: Format) -> Result<(), Error> {
+fn rotate(rotate: Rotate, format: Format) -> Result<(), Error> {
+    let named = |path: &PathBuf, kind| PublicFile::load(path, kind).map(ceremony::named);
+    let keys: Vec<_> = rotate.root_keys.iter().map(|path| named(path, Kind::Signing)).collect::<Result<_, _>>()?;
+    let change = Change {
+        root: rotate.threshold.map(|threshold| RootKeys { keys, threshold }),
+        delivery: rotate.delivery.as_deref().map(ceremony::named_key).transpose()?,
+        recovery: rotate.recovery.as_ref().map(|path| named(path, Kind::Recovery)).transpose()?,
+        expires_at: rotate.expires_days.map(|days| system::now().plus_millis(days * DAY_MS)),
+        revoke: rotate.revoke,
+        operators: vec![],
+    };
+    follow(&rotate.next, change, format)
+}
+
+/// Drafts the root that follows and says who has to sign it.
+fn follow(next: &Next, change: Change, format: Format) -> Result<(), Error> {
+    let current = ceremony::load(&next.from)?;
+    let draft = ceremony::draft(succession::successor(&current, change, system::now())?)?;
+    files::create_public(&next.out, format!("{}\n", draft.document.to_text()).as_bytes())?;
+    let (root, digest) = (&draft.root, draft.digest);
+    format.result(&describe(root, digest, &[]), |_| {
+        let (former, own, out) = (current.root.threshold, root.root.threshold, next.out.display());
+        let next = format!(
+            "next: {former} of the root keys of version {} and {own} of version {} sign it (one signature counts for both):\n  \
+             genesisctl trust sign --key root-N.key --previous {} {out}",
+            current.version,
+            root.version,
+            next.from.display()
+        );
+        format!("{}\n{next}", text(root, digest, &[]))
+    });
+    Ok(())
+}
+
+fn sign(key: &Path, previous: Option<&Path>, file: &Path, format: Format) -> Result<(), Error> {
     let key = SigningKey::load(key)?;
+    let previous = previous.map(ceremony::load).transpose()?;
     let mut document = Document::parse(&files::read(file)?)?;
-    ceremony::sign(&mut document, &key)?;
+    ceremony::sign(&mut document, &key, previous.as_ref())?;
     files::replace(file, format!("{}\n", document.to_text()).as_bytes())?;
     let (root, digest) = ceremony::read_unverified(&document)?;
     let signed = document.claimed_signers();

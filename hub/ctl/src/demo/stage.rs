@@ -208,7 +208,7 @@ async fn publish_trust_root(
         expires_at: now.plus_millis(DAY_MS),
     };
     let mut draft = ceremony::draft(request.into())?;
-    ceremony::sign(&mut draft.document, &root_key.signing()?)?;
+    ceremony::sign(&mut draft.document, &root_key.signing()?, None)?;
     client.put_trust_root(draft.document.to_text().as_bytes()).await?;
     Ok(draft.digest)
 }

@@ -1,0 +1,103 @@
+//! Keeps the trust root up to date: every root that follows the pinned one is verified by the one before it, kept, and
+//! only then used.
+
+use genesis_shared::chain::Chain;
+use genesis_shared::limits::TRUST_ROOTS_MAX;
+use genesis_shared::secret::Secret;
+use genesis_shared::trust::{TrustError, TrustRoot};
+
+use super::{Agent, Fatal};
+use crate::journal::{Journal, JournalError};
+use crate::ports::{EffectError, ErrorKind, HubLink, World};
+
+/// Key of the journal's single value that holds the chain, from the pinned root on.
+const META_TRUST_CHAIN: &str = "trust_chain";
+
+/// The documents that the journal holds; each was verified before it was kept.
+pub(super) fn kept_chain(journal: &Journal) -> Result<Vec<String>, JournalError> {
+    let kept = journal.meta(META_TRUST_CHAIN)?;
+    // What cannot be read is as good as nothing: enrolling again brings it back.
+    Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+}
+
+/// The latest root of a chain.
+pub(super) fn latest(
+    documents: &[String],
+    pinned: genesis_shared::id::Digest,
+) -> Result<Option<TrustRoot>, TrustError> {
+    if documents.is_empty() {
+        return Ok(None);
+    }
+    let documents: Vec<&[u8]> = documents.iter().map(String::as_bytes).collect();
+    Ok(TrustRoot::verify_chain(&documents, pinned)?.pop().map(|(_, root)| root))
+}
+
+impl<W: World> Agent<W> {
+    /// Takes in a chain that the hub gave with a handshake. An older one than there is changes nothing.
+    pub(super) fn adopt_chain(&self, documents: &[String]) -> Result<Result<(), EffectError>, Fatal> {
+        let documents: Vec<&[u8]> = documents.iter().map(String::as_bytes).collect();
+        if documents.is_empty() {
+            return Ok(Err(refused("the hub gave no trust root; push it there")));
+        }
+        let chain = match TrustRoot::verify_chain(&documents, self.pinned_root()) {
+            Ok(chain) => chain,
+            Err(error) => return Ok(Err(refused(&Chain(&error).to_string()))),
+        };
+        let newest = chain.last().map_or(0, |(_, root)| root.version);
+        if self.root.borrow().as_ref().is_some_and(|root| root.version >= newest) {
+            return Ok(Ok(()));
+        }
+        let texts: Vec<String> = chain.iter().map(|(bytes, _)| String::from_utf8_lossy(bytes).into_owned()).collect();
+        self.keep_chain(&texts)?;
+        self.root.replace(chain.into_iter().next_back().map(|(_, root)| root));
+        Ok(Ok(()))
+    }
+
+    /// Fetches what is newer than the root there is, if the hub says that there is something. `Err` means: admit
+    /// nothing now, for a key of it may have been revoked.
+    pub(super) async fn catch_up_trust(
+        &self,
+        token: &Secret<String>,
+        version: u64,
+    ) -> Result<Result<(), EffectError>, Fatal> {
+        let Some(mut current) = self.root.borrow().clone() else { return Ok(Ok(())) };
+        if version <= current.version {
+            return Ok(Ok(()));
+        }
+        let newer = match self.world.hub().trust_roots(token, current.version).await {
+            Ok(answer) => answer.trust_root,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut documents = kept_chain(&self.journal)?;
+        for document in newer.into_iter().take(TRUST_ROOTS_MAX) {
+            match current.verify_successor(document.as_bytes()) {
+                Ok(next) => current = next.into_inner(),
+                Err(error) => {
+                    let why = Chain(&error).to_string();
+                    tracing::warn!(code = error.code(), "the hub gave a trust root that is refused: {why}");
+                    return Ok(Err(refused(&why)));
+                }
+            }
+            documents.push(document);
+            self.keep_chain(&documents)?;
+            tracing::info!(version = current.version, "a newer trust root is in force");
+            self.root.replace(Some(current.clone()));
+        }
+        if current.version < version {
+            return Ok(Err(refused(&format!(
+                "the hub speaks of version {version} and gives up to {}",
+                current.version
+            ))));
+        }
+        Ok(Ok(()))
+    }
+
+    fn keep_chain(&self, documents: &[String]) -> Result<(), JournalError> {
+        let bytes = serde_json::to_vec(documents).expect("a list of texts has a JSON form");
+        self.journal.set_meta(META_TRUST_CHAIN, &bytes)
+    }
+}
+
+fn refused(why: &str) -> EffectError {
+    EffectError::new(ErrorKind::Permanent, "trust_root_refused", why)
+}
