@@ -142,6 +142,14 @@ impl<W: World> Agent<W> {
         }
     }
 
+    /// How many reports wait for the hub.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub fn outbox_depth(&self) -> Result<u64, Fatal> {
+        Ok(self.journal.outbox_state()?.1)
+    }
+
     /// Waits for what happens next to an accepted bundle; `seen` holds the progress that was told last.
     ///
     /// # Errors
