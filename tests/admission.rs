@@ -401,6 +401,11 @@ fn a11_asks_for_no_delivery_token_by_hand_and_every_other_rule_holds() {
     ] {
         refused(rule, &scene.decide_handed(&text, &Handed::ByHand));
     }
+    let mut scene = scene;
+    scene.root.expires_at = scene.now.plus_millis(-MINUTE_MS);
+    let change = CommandWire { action: "ACTIVATE_WORKFLOW".into(), payload: Some(json!({"key": "a"})) };
+    let change = scene.operator.sign(&scene.operator.bundle(scene.workspace, vec![change]));
+    refused(Rule::A9TrustRootExpired, &scene.decide_handed(&change, &Handed::ByHand));
 }
 
 #[test]

@@ -106,7 +106,7 @@ async fn a_whole_ignition_by_hand_with_the_hub_stopped_is_reported_once_when_it_
     for part in [
         "accepted  by the running agent",
         "done      put_workflow",
-        "answer    ACTIVATE_WORKFLOW",
+        "answer    HEALTH_CHECK  n8n_status=running",
         "succeeded all of it",
     ] {
         assert!(ran.out.contains(part), "{part:?} is in:\n{}", ran.out);
@@ -122,7 +122,7 @@ async fn a_whole_ignition_by_hand_with_the_hub_stopped_is_reported_once_when_it_
     assert_eq!(ran.code, 6);
     for part in [
         "undone    put_workflow idle",
-        "failed    activate idle",
+        "undone    activate idle",
         "failed    n8n_refused: ",
         "next      n8n is as it was before",
     ] {
@@ -237,8 +237,8 @@ async fn the_socket_is_the_owners_alone_and_no_client_can_hold_the_agent_up() {
 #[tokio::test]
 async fn whoever_waits_is_told_when_the_agent_dies_and_the_next_life_finishes_what_was_accepted() {
     let mut rig = Rig::new(Kind::StandIn).await;
-    rig.n8n.fault(json!({"path": "/", "kind": {"answer": {"status": 503, "body": "starting"}}})).await;
-    let slow = bundle(&rig, look());
+    rig.n8n.fault(json!({"path": "/", "kind": "answer", "status": 503, "body": "starting", "count": 30})).await;
+    let slow = bundle(&rig, doomed()[..1].to_vec());
     let text = rig.operator.sign(&slow);
     let mut command = rig.apply_command(&["-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -254,6 +254,7 @@ async fn whoever_waits_is_told_when_the_agent_dies_and_the_next_life_finishes_wh
 
     rig.start_agent();
     told_once(&rig, &[&slow]).await;
+    assert_eq!(rig.n8n.content(&rig.n8n_key()).await.workflows.len(), 1);
 }
 
 #[tokio::test]

@@ -177,7 +177,7 @@ async fn the_hubs_job_is_answered_also_if_it_comes_while_the_bundle_runs_by_hand
         let mut seen = None;
         let news = agent.news(&taken, &mut seen).await.unwrap();
         let expected =
-            Progress::Step { n: 1, of: 6, name: "put_credential key".into(), undo: false, n8n: N8nStatus::Starting };
+            Progress::Step { n: 1, of: 5, name: "put_credential key".into(), undo: false, n8n: N8nStatus::Starting };
         assert_eq!(news, News::Progress(expected), "whoever waits is told what it waits for");
         let job = hub.push(&bundle);
         wait_for(|| async { hub.records().iter().any(|r| r.record == Record::Accepted { job_id: job }).then_some(()) })

@@ -66,7 +66,8 @@ impl Verb {
     fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Check { .. } => "info",
-            Self::Apply { .. } => "warn",
+            // What a rule says is on the screen already.
+            Self::Apply { .. } => "warn,genesis_agent::agent=error",
         }
     }
 }

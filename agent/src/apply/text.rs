@@ -1,5 +1,6 @@
 //! What `genesis-agent apply` says to people: a word in front of each line, the outcome, and what to do next.
 
+use genesis_shared::command::{Action, Class};
 use genesis_shared::report::{CommandResult, N8nStatus, OutcomeState};
 use serde_json::Value;
 
@@ -48,6 +49,10 @@ pub(super) fn result(result: &CommandResult, accepted: Option<&Accepted>, runner
     let mut lines = Vec::new();
     let width = result.steps.iter().map(|step| step.name.chars().count()).max().unwrap_or(0);
     for step in &result.steps {
+        if step.state == "pending" {
+            lines.push(row(&step.state, &step.name));
+            continue;
+        }
         let tries = if step.attempts > 1 { format!("  {} tries", step.attempts) } else { String::new() };
         lines.push(row(&step.state, &format!("{:<width$}  {:>6} ms{tries}", step.name, step.ms)));
     }
@@ -66,20 +71,31 @@ pub(super) fn result(result: &CommandResult, accepted: Option<&Accepted>, runner
     });
     if accepted.is_some() {
         let when = match runner {
-            Runner::Service => "as soon as it can be reached",
-            Runner::Alone => "by the agent, when it runs again and can reach it",
+            Runner::Service => "as soon as the hub can be reached",
+            Runner::Alone => "when the agent runs again and can reach the hub",
         };
-        lines.push(row("report", &format!("job {} goes to the hub {when}", result.job_id)));
+        lines.push(row("report", &format!("is sent {when}, as job {}", result.job_id)));
     }
     lines.extend(next_step(result).map(|next| row("next", next)));
     lines.join("\n")
 }
 
-/// What each command answered, where it did.
+/// What was looked at, and how many of the other commands found something to change. `--json` has every answer.
 fn answers(result: &CommandResult, actions: &str) -> Vec<String> {
     let answers = result.output.as_array().into_iter().flatten();
-    let pairs = actions.split(',').zip(answers).filter(|(_, answer)| !answer.is_null());
-    pairs.map(|(action, answer)| row("answer", &format!("{action}{}", members(answer)))).collect()
+    let pairs: Vec<_> = actions.split(',').zip(answers).filter(|(_, answer)| !answer.is_null()).collect();
+    let looks = |action: &str| action.parse::<Action>().is_ok_and(|action| action.class() == Class::Read);
+    let mut lines: Vec<String> = pairs
+        .iter()
+        .filter(|(action, _)| looks(action))
+        .map(|(action, answer)| row("answer", &format!("{action}{}", members(answer))))
+        .collect();
+    let changes = pairs.iter().filter(|(action, _)| !looks(action)).count();
+    if changes > 0 {
+        let changed = pairs.iter().filter(|(_, answer)| answer["changed"] == false).count();
+        lines.push(row("changed", &format!("{} of {changes} things; the others were so already", changes - changed)));
+    }
+    lines
 }
 
 /// An answer's members one beside the other, which reads better than JSON; `--json` has it exactly.
@@ -153,7 +169,11 @@ mod tests {
             started_at: Timestamp::from_millis(1000),
             finished_at: Timestamp::from_millis(1023),
             steps: vec![step("put_credential smtp", "done", 3, 1), step("activate a", "done", 1204, 3)],
-            output: serde_json::json!([{"credential_id": "c1", "changed": true}, null]),
+            output: serde_json::json!([
+                {"credential_id": "c1", "changed": true},
+                {"changed": false},
+                {"n8n_status": "running", "active_workflows": 7},
+            ]),
         }
     }
 
@@ -162,7 +182,7 @@ mod tests {
         let accepted = Accepted {
             bundle_id: "0192f0a1-1111-7000-8000-000000000002".parse().unwrap(),
             job_id: "0192f0a1-1111-7000-8000-000000000001".parse().unwrap(),
-            action: "INJECT_CREDENTIAL,ACTIVATE_WORKFLOW".into(),
+            action: "INJECT_CREDENTIAL,ACTIVATE_WORKFLOW,HEALTH_CHECK".into(),
             read_only: false,
             resumed: false,
         };
@@ -170,9 +190,10 @@ mod tests {
         let expected = "\
 done      put_credential smtp       3 ms
 done      activate a             1204 ms  3 tries
-answer    INJECT_CREDENTIAL  credential_id=c1  changed=true
+answer    HEALTH_CHECK  n8n_status=running  active_workflows=7
+changed   1 of 2 things; the others were so already
 succeeded all of it, in 23 ms
-report    job 0192f0a1-1111-7000-8000-000000000001 goes to the hub as soon as it can be reached";
+report    is sent as soon as the hub can be reached, as job 0192f0a1-1111-7000-8000-000000000001";
         assert_eq!(text, expected);
     }
 
