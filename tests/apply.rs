@@ -237,7 +237,7 @@ async fn the_socket_is_the_owners_alone_and_no_client_can_hold_the_agent_up() {
 #[tokio::test]
 async fn whoever_waits_is_told_when_the_agent_dies_and_the_next_life_finishes_what_was_accepted() {
     let mut rig = Rig::new(Kind::StandIn).await;
-    rig.n8n.fault(json!({"path": "/", "kind": "answer", "status": 503, "body": "starting", "count": 30})).await;
+    rig.n8n.fault(json!({"path": "/", "kind": "answer", "status": 503, "body": "starting", "count": 12})).await;
     let slow = bundle(&rig, doomed()[..1].to_vec());
     let text = rig.operator.sign(&slow);
     let mut command = rig.apply_command(&["-"]);

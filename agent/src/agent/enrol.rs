@@ -54,9 +54,7 @@ impl<W: World> Agent<W> {
             None => "name its file as provisioning_token_file in the agent's configuration".to_owned(),
         };
         let droplet = &self.settings.droplet_id;
-        format!(
-            "; issue a new provisioning token (POST /api/v1/droplets/{droplet}/provisioning-token at the hub) and {where_to}"
-        )
+        format!("; issue a new provisioning token for droplet {droplet} at the hub and {where_to}")
     }
 
     fn has_provisioning_token(&self) -> Result<bool, Fatal> {

@@ -62,10 +62,13 @@ pub async fn ask(data_dir: &Path, request: &Request) -> Result<Asked, AskError> 
     let stream = match UnixStream::connect(&path).await {
         Ok(stream) => stream,
         Err(source) => {
-            return Err(match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(path),
-                io::ErrorKind::PermissionDenied => AskError::Forbidden { path, source },
-                _ => AskError::Socket { path, source },
+            let kind = source.kind();
+            return Err(if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+                AskError::NotRunning(path)
+            } else if kind == io::ErrorKind::PermissionDenied {
+                AskError::Forbidden { path, source }
+            } else {
+                AskError::Socket { path, source }
             });
         }
     };
