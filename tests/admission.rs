@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use genesis_agent::core::admit::{Admitted, Delivery, Rule, Seen, Situation, Verdict, admit};
+use genesis_agent::core::admit::{Admitted, Delivery, Handed, Rule, Seen, Situation, Verdict, admit, job_by_hand};
 use genesis_shared::bundle::{Bundle, Force, Targets};
 use genesis_shared::command::{Class, CommandWire};
 use genesis_shared::delivery::{AUDIENCE, Claims, ISSUER};
@@ -90,7 +90,10 @@ impl Scene {
     }
 
     fn decide_with(&self, bundle: &str, token: &str) -> Verdict {
-        let delivery = Delivery { token, nonce: NONCE, job_id: self.job };
+        self.decide_handed(bundle, &Handed::ByHub(Delivery { token, nonce: NONCE, job_id: self.job }))
+    }
+
+    fn decide_handed(&self, bundle: &str, handed: &Handed<'_>) -> Verdict {
         let situation = Situation {
             root: &self.root,
             workspace_id: self.workspace,
@@ -99,7 +102,7 @@ impl Scene {
             now: self.now,
             time_floor: self.floor,
         };
-        admit(bundle.as_bytes(), &delivery, &situation, |_| self.seen)
+        admit(bundle.as_bytes(), handed, &situation, |_| self.seen)
     }
 
     fn decide(&self, bundle: &str) -> Verdict {
@@ -337,12 +340,72 @@ fn a10_refuses_a_bundle_whose_id_was_already_seen() {
     let mut scene = Scene::new();
     let text = scene.operator.sign(&scene.bundle());
     let digest = Digest::of(text.as_bytes());
-    scene.seen = Some(Seen { digest, job_id: scene.job });
+    let seen = |digest, job_id| Some(Seen { digest, job_id, has_ended: true });
+    scene.seen = seen(digest, scene.job);
     assert!(matches!(scene.decide(&text), Verdict::Duplicate(_)), "the same delivery again is only confirmed");
-    scene.seen = Some(Seen { digest, job_id: JobId::from_random(random()) });
+    scene.seen = seen(digest, JobId::from_random(random()));
     scene.refuses(Rule::A10Replay, &text);
-    scene.seen = Some(Seen { digest: Digest::of(b"other bytes under the same id"), job_id: scene.job });
+    scene.seen = seen(Digest::of(b"other bytes under the same id"), scene.job);
     scene.refuses(Rule::A10Replay, &text);
+}
+
+#[test]
+fn a10_confirms_to_the_hub_what_was_applied_by_hand_and_by_hand_only_what_is_still_under_way() {
+    let mut scene = Scene::new();
+    let text = scene.operator.sign(&scene.bundle());
+    let digest = Digest::of(text.as_bytes());
+    for (has_ended, by_hand) in [(false, "confirmed"), (true, "refused")] {
+        scene.seen = Some(Seen { digest, job_id: job_by_hand(&digest), has_ended });
+        assert!(matches!(scene.decide(&text), Verdict::Duplicate(_)), "the hub's job is answered");
+        match by_hand {
+            "confirmed" => assert!(matches!(scene.decide_handed(&text, &Handed::ByHand), Verdict::Duplicate(_))),
+            _ => refused(Rule::A10Replay, &scene.decide_handed(&text, &Handed::ByHand)),
+        }
+    }
+    let other = Digest::of(b"other bytes under the same id");
+    scene.seen = Some(Seen { digest: other, job_id: job_by_hand(&other), has_ended: false });
+    refused(Rule::A10Replay, &scene.decide_handed(&text, &Handed::ByHand));
+    scene.refuses(Rule::A10Replay, &text);
+}
+
+#[test]
+fn a11_asks_for_no_delivery_token_by_hand_and_every_other_rule_holds() {
+    let scene = Scene::new();
+    let bundle = scene.bundle();
+    let text = scene.operator.sign(&bundle);
+    match scene.decide_handed(&text, &Handed::ByHand) {
+        Verdict::Accept(admitted) => assert_eq!(admitted.signed_at, bundle.issued_at, "no hub moves the time floor"),
+        other => panic!("{other:?}"),
+    }
+    refused(Rule::A11Delivery, &scene.decide_with(&text, ""));
+
+    let signed = |change: &dyn Fn(&mut genesis_shared::bundle::Bundle)| {
+        let mut bundle = scene.bundle();
+        change(&mut bundle);
+        scene.operator.sign(&bundle)
+    };
+    let destroy = signed(&|b| {
+        b.commands = commands("DECOMMISSION");
+        b.force = Some(Force { reason: "test".into(), expect: BTreeMap::new() });
+    });
+    for (rule, text) in [
+        (Rule::A1Shape, "{}".to_owned()),
+        (Rule::A2UnknownKey, sign_with(&scene.bundle(), &[&signing_key("nobody")])),
+        (Rule::A3Signature, sign_with(&scene.bundle(), &[&signing_key("ops-1")])),
+        (Rule::A4Content, signed(&|b| b.commands = commands("FORMAT_DISK"))),
+        (Rule::A5Signers, destroy),
+        (Rule::A6Scope, signed(&|b| b.issuer = scene.operator.second.kid().clone())),
+        (Rule::A7Target, signed(&|b| b.targets = Targets::Workspaces(vec![WorkspaceId::from_random(random())]))),
+        (Rule::A8Time, signed(&|b| b.not_after = scene.now.plus_millis(-1))),
+        (Rule::A12Unsupported, signed(&|b| b.commands = commands("SWAP_CONTAINER"))),
+    ] {
+        refused(rule, &scene.decide_handed(&text, &Handed::ByHand));
+    }
+    let mut scene = scene;
+    scene.root.expires_at = scene.now.plus_millis(-MINUTE_MS);
+    let change = CommandWire { action: "ACTIVATE_WORKFLOW".into(), payload: Some(json!({"key": "a"})) };
+    let change = scene.operator.sign(&scene.operator.bundle(scene.workspace, vec![change]));
+    refused(Rule::A9TrustRootExpired, &scene.decide_handed(&change, &Handed::ByHand));
 }
 
 #[test]

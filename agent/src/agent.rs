@@ -2,6 +2,7 @@
 //! look, `mail` delivers reports, `pulse` reports health. They are polled in one task, are never spawned, and meet only
 //! in the journal.
 
+pub mod by_hand;
 mod enrol;
 mod link;
 mod trust;
@@ -10,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use genesis_shared::id::Digest;
-use genesis_shared::limits::{BACKOFF_MS_MAX, CLOCK_SKEW_S};
+use genesis_shared::limits::CLOCK_SKEW_S;
 use genesis_shared::report::{Heartbeat, N8nStatus};
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
@@ -20,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::config::{PACE, Settings};
 use crate::core::health::{Condition, Health};
-use crate::core::timer::backoff;
+use crate::core::timer::{backoff, beat_after, first_beat, patient, reconnect};
 use crate::exec::outbox::{Delivered, deliver};
 use crate::exec::reconcile::Reconciled;
 use crate::exec::{Exec, RETRY_AFTER_MAX};
@@ -54,6 +55,17 @@ pub enum Fatal {
     TrustRoot(#[from] TrustError),
 }
 
+impl Fatal {
+    /// Stable machine-readable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Journal(error) => error.code(),
+            Self::Identity(_) => "no_keys",
+            Self::TrustRoot(_) => "trust_root_differs",
+        }
+    }
+}
+
 /// One droplet's agent.
 pub struct Agent<W> {
     world: W,
@@ -73,6 +85,8 @@ pub struct Agent<W> {
     mail: Notify,
     /// The hub has something: end a pause.
     call: Notify,
+    /// A command has ended.
+    ended: Notify,
 }
 
 impl<W: World> Agent<W> {
@@ -99,6 +113,7 @@ impl<W: World> Agent<W> {
             looks: Notify::new(),
             mail: Notify::new(),
             call: Notify::new(),
+            ended: Notify::new(),
         })
     }
 
@@ -128,6 +143,7 @@ impl<W: World> Agent<W> {
                 self.pause("run commands", &error, DISK_FULL_ATTEMPT).await;
             } else if exec.run_next(Lane::Look).await? {
                 self.mail.notify_one();
+                self.ended.notify_waiters();
             } else {
                 self.looks.notified().await;
             }
@@ -146,6 +162,7 @@ impl<W: World> Agent<W> {
             }
             if exec.run_next(Lane::Change).await? {
                 self.mail.notify_one();
+                self.ended.notify_waiters();
                 continue;
             }
             let round = exec.reconcile().await?;
@@ -189,7 +206,7 @@ impl<W: World> Agent<W> {
                 Delivered::NotNow(error) => {
                     attempt += 1;
                     self.forget_refused_token(&token, &error);
-                    self.pause("deliver reports", &error, attempt).await;
+                    self.pause_for_hub("deliver reports", &error, attempt).await;
                 }
             }
         }
@@ -198,7 +215,12 @@ impl<W: World> Agent<W> {
     /// Reports health at the hub's pace.
     async fn pulse(&self) -> Result<(), Fatal> {
         let mut health = Health::default();
-        let mut attempt = 0;
+        let random = || self.world.entropy().number();
+        if self.current_token().is_some() {
+            // Started again, perhaps with the whole fleet; one that enrols is waited for.
+            let usual = Duration::from_secs(self.pace.get().heartbeat_interval_s.clamp(1, 3600));
+            self.world.clock().sleep(first_beat(usual, random())).await;
+        }
         loop {
             let Some(token) = self.current_token() else {
                 self.world.clock().sleep(Duration::from_secs(1)).await;
@@ -207,7 +229,6 @@ impl<W: World> Agent<W> {
             let beat = self.heartbeat(&mut health).await?;
             let pause = match self.world.hub().heartbeat(&token, &beat).await {
                 Ok(answer) => {
-                    attempt = 0;
                     if let Some(renewed) = answer.rotated {
                         self.keep_token(&Secret::new(renewed.sidecar_token))?;
                     }
@@ -219,14 +240,12 @@ impl<W: World> Agent<W> {
                     Duration::from_secs(answer.next_interval_s.clamp(1, 3600))
                 }
                 Err(error) => {
-                    attempt += 1;
                     self.forget_refused_token(&token, &error);
                     // Never faster than the usual pace: a hub in trouble is not helped by more beats.
-                    let usual = Duration::from_secs(self.pace.get().heartbeat_interval_s);
-                    usual.max(backoff(attempt, self.world.entropy().number()))
+                    Duration::from_secs(self.pace.get().heartbeat_interval_s.clamp(1, 3600))
                 }
             };
-            self.world.clock().sleep(pause).await;
+            self.world.clock().sleep(beat_after(pause, random())).await;
         }
     }
 
@@ -250,6 +269,8 @@ impl<W: World> Agent<W> {
             timestamp: self.world.clock().now(),
             state: match n8n_status {
                 N8nStatus::Running if self.drifts.get().is_some_and(|count| count > 0) => Condition::Drifted,
+                // Without a trust root (its journal was lost) it can take no command at all.
+                N8nStatus::Running if self.root.borrow().is_none() => Condition::Degraded,
                 N8nStatus::Running => health.condition(),
                 // Whatever the host has to spare, the tenant's workflows do not run.
                 N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => Condition::Degraded,
@@ -308,16 +329,27 @@ impl<W: World> Agent<W> {
         }
     }
 
-    /// Waits before trying again, with jitter; a fleet that lost its hub comes back spread out. A call cuts it short.
+    /// Waits before trying again, with jitter.
     async fn pause(&self, what: &'static str, error: &EffectError, attempt: u32) {
-        let jittered = backoff(attempt, self.world.entropy().number());
-        let permanent = Duration::from_millis(BACKOFF_MS_MAX);
+        self.pause_for(what, error, attempt, backoff(attempt, self.world.entropy().number())).await;
+    }
+
+    /// Waits before turning to the hub again. A fleet that lost its hub comes back spread out, see [`reconnect`].
+    async fn pause_for_hub(&self, what: &'static str, error: &EffectError, attempt: u32) {
+        let usual = Duration::from_secs(self.pace.get().heartbeat_interval_s);
+        let jittered = reconnect(usual, attempt, self.world.entropy().number());
         let pause = match (error.kind, error.retry_after) {
-            (_, Some(asked)) => asked.clamp(jittered, RETRY_AFTER_MAX.max(jittered)),
+            // What it tells one it tells all, so the jitter comes on top.
+            (_, Some(asked)) => asked.min(RETRY_AFTER_MAX) + jittered,
             // Trying does not help until somebody has done something: be patient.
-            (ErrorKind::Permanent, None) if attempt > 3 => permanent,
+            (ErrorKind::Permanent, None) if attempt > 3 => patient(self.world.entropy().number()),
             (ErrorKind::Permanent | ErrorKind::Transient | ErrorKind::Ambiguous, None) => jittered,
         };
+        self.pause_for(what, error, attempt, pause).await;
+    }
+
+    /// A call by the hub cuts it short.
+    async fn pause_for(&self, what: &'static str, error: &EffectError, attempt: u32, pause: Duration) {
         tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}");
         tokio::select! {
             () = self.world.clock().sleep(pause) => {}

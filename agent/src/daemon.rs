@@ -6,10 +6,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::agent::{Agent, Fatal};
 use crate::config::Settings;
 use crate::journal::Journal;
+use crate::local::serve::serve;
 use crate::real::{RealWorld, SetupError};
 
 /// The journal's file within the data folder.
-const JOURNAL_FILE: &str = "journal.db";
+pub(crate) const JOURNAL_FILE: &str = "journal.db";
 
 /// Why the process ends other than by a signal.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,7 @@ impl DaemonError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Setup(_) => "cannot_start",
-            Self::Fatal(Fatal::Journal(error)) => error.code(),
-            Self::Fatal(Fatal::Identity(_)) => "no_keys",
-            Self::Fatal(Fatal::TrustRoot(_)) => "trust_root_differs",
+            Self::Fatal(fatal) => fatal.code(),
             Self::Signals(_) => "no_signals",
         }
     }
@@ -56,10 +55,12 @@ pub async fn run(settings: Settings) -> Result<(), DaemonError> {
     let world = RealWorld::new(&settings)?;
     let journal = Journal::open(&settings.data_dir.join(JOURNAL_FILE)).map_err(Fatal::Journal)?;
     let (workspace, droplet) = (settings.workspace_id, settings.droplet_id.clone());
+    let data_dir = settings.data_dir.clone();
     let agent = Agent::new(world, settings, journal)?;
     tracing::info!(%workspace, %droplet, version = env!("CARGO_PKG_VERSION"), "agent runs");
     tokio::select! {
         ended = agent.run() => Ok(ended?),
+        ended = serve(&agent, &data_dir) => Ok(ended?),
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping; what is under way is resumed after the next start"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("SIGINT: stopping; what is under way is resumed after the next start"); Ok(()) }
     }

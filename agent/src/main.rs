@@ -1,11 +1,11 @@
 //! `genesis-agent`: arguments -> settings -> daemon.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use genesis_agent::config::Settings;
-use genesis_agent::daemon;
+use genesis_agent::{apply, daemon};
 use genesis_shared::chain::Chain;
 use tracing_subscriber::EnvFilter;
 
@@ -21,6 +21,7 @@ struct Args {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 stopped by a signal, 2 arguments or configuration, 3 journal (disk full, damaged, in use), 4 anything else.
+`apply` has more: see genesis-agent apply --help.
 RUST_LOG sets what is logged (default: info).";
 
 #[derive(Subcommand)]
@@ -39,6 +40,36 @@ enum Verb {
         #[arg(long, default_value = "/etc/genesis/agent.toml")]
         config: PathBuf,
     },
+    /// Runs a signed bundle by hand, also while the hub is away, and says how it went.
+    #[command(after_help = apply::HELP)]
+    Apply {
+        /// The signed bundle, as `genesisctl bundle sign` wrote it; - reads standard input.
+        file: PathBuf,
+        /// Print the result as one JSON object (a refusal too, with state "rejected"), for machines.
+        #[arg(long)]
+        json: bool,
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
+}
+
+impl Verb {
+    fn config(&self) -> &Path {
+        match self {
+            Self::Run { config } | Self::Check { config } | Self::Apply { config, .. } => config,
+        }
+    }
+
+    /// What is logged where RUST_LOG says nothing: a person who waits reads the command's own words, and beside them
+    /// only what goes wrong.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Self::Run { .. } | Self::Check { .. } => "info",
+            // What a rule says is on the screen already.
+            Self::Apply { .. } => "warn,genesis_agent::agent=error",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -49,41 +80,39 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(args.verb.log_level()));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
     }
-    let (config, only_check) = match args.verb {
-        Verb::Run { config } => (config, false),
-        Verb::Check { config } => (config, true),
-    };
-    let settings = match Settings::read(&config) {
+    let settings = match Settings::read(args.verb.config()) {
         Ok(settings) => settings,
         Err(error) => {
             tracing::error!("config: {}", Chain(&error));
             return ExitCode::from(2);
         }
     };
-    if only_check {
-        tracing::info!("{} can be used", config.display());
-        return ExitCode::SUCCESS;
-    }
     // One thread: the agent does one thing at a time and must be small.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = match runtime {
-        Ok(runtime) => runtime.block_on(daemon::run(settings)),
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!("no_runtime: {error}");
             return ExitCode::from(4);
         }
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{}", daemon::last_words(&error));
-            ExitCode::from(error.exit_code())
+    match args.verb {
+        Verb::Check { config } => {
+            tracing::info!("{} can be used", config.display());
+            ExitCode::SUCCESS
         }
+        Verb::Run { .. } => match runtime.block_on(daemon::run(settings)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("{}", daemon::last_words(&error));
+                ExitCode::from(error.exit_code())
+            }
+        },
+        Verb::Apply { file, json, .. } => ExitCode::from(runtime.block_on(apply::run(settings, &file, json))),
     }
 }

@@ -192,11 +192,14 @@ pub trait Files {
     fn remove_outside(&self, path: &str) -> Result<(), FileError>;
 }
 
+/// The code of a renewal that the hub refuses because this identity made too many: only a new handshake helps.
+pub const RENEWALS_USED_UP: &str = "renewals_used_up";
+
 /// The hub, as this droplet may speak to it.
 pub trait HubLink {
     /// Enrols. Idempotent within the life of the provisioning token.
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError>;
-    /// Gets a new sidecar token for a JWT by the identity key.
+    /// Gets a new sidecar token for a JWT by the identity key. Permanent [`RENEWALS_USED_UP`] when it made too many.
     async fn renew(&self, droplet: &DropletId, assertion: String) -> Result<RenewAnswer, EffectError>;
     /// Reports health.
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError>;

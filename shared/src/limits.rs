@@ -81,6 +81,20 @@ pub const SIDECAR_TOKEN_TTL_MS: i64 = 30 * 24 * 3600 * 1000;
 /// and once more in its write-ahead log are 8 MiB. What it cannot keep it would only make the hub hand out in vain.
 pub const JOURNAL_RESERVE_MB: u64 = 8;
 
+/// Connections to the agent's local socket that are served at once: one person with a bundle, one who looks, and room
+/// for a monitor. Each may hold one request, so 8 MiB at most; a fifth waits.
+pub const LOCAL_CONNECTIONS_MAX: usize = 4;
+
+/// Largest request over the agent's local socket: a bundle as a JSON string, and 4 KiB around it.
+pub const LOCAL_REQUEST_BYTES_MAX: usize = REQUEST_BODY_BYTES_MAX + 4 * 1024;
+
+/// Largest line that comes back: a result, which fits a record, and 4 KiB around it.
+pub const LOCAL_ANSWER_BYTES_MAX: usize = RECORD_BYTES_MAX + 4 * 1024;
+
+/// Seconds that one end of the local socket waits for the other to say or take something. Local writes take
+/// milliseconds; a loaded droplet that swaps takes seconds.
+pub const LOCAL_PATIENCE_S: u64 = 15;
+
 /// How long a lease lasts without a sign of life from its droplet: two long polls and a restart of the agent.
 pub const LEASE_TTL_MS: i64 = 60 * 1000;
 

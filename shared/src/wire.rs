@@ -290,6 +290,27 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
+/// Something that happened that somebody may have to look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EventView {
+    /// Grows with every event.
+    pub number: i64,
+    /// When the hub heard of it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub at: Timestamp,
+    /// Stable machine-readable name, for example `applied_by_hand` or `dead_letter`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// Whom it is about.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub droplet_id: Option<DropletId>,
+    /// Which job it is about; one that was applied by hand is in no list of jobs.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+    pub job_id: Option<JobId>,
+}
+
 /// Answer to `POST bundles`. The same bundle again gives the same answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -79,11 +79,16 @@ impl Droplet {
 
     /// Loses the journal, as a bad disk would; n8n, the keys and the hub stay. The hub needs a new handshake then.
     pub fn lose_journal(&self) {
+        self.lose_journal_for_good();
+        self.new_token();
+    }
+
+    /// The same, and nobody has issued a new provisioning token yet.
+    pub fn lose_journal_for_good(&self) {
         for file in ["journal.db", "journal.db-wal"] {
             // The log is gone after a clean close; that is as good.
             drop(std::fs::remove_file(self.folder.path().join(file)));
         }
-        self.new_token();
     }
 
     /// Puts a fresh provisioning token where the agent looks for one.
@@ -134,6 +139,11 @@ impl Droplet {
 
     /// Signs and queues commands.
     pub fn push(&self, commands: Vec<CommandWire>) -> JobId {
+        self.outside.hub.push(&self.signed(commands))
+    }
+
+    /// Signs commands: the text of a bundle.
+    pub fn signed(&self, commands: Vec<CommandWire>) -> String {
         let count = |action: &str| commands.iter().filter(|command| command.action == action).count() as u64;
         let expect =
             [("workflows_deleted", count("DELETE_WORKFLOW")), ("credentials_deleted", count("DELETE_CREDENTIAL"))];
@@ -143,7 +153,7 @@ impl Droplet {
         if expect.values().any(|count| *count > 0) {
             bundle.force = Some(Force { reason: "a test".into(), expect });
         }
-        self.outside.hub.push(&sign_with(&bundle, &[&self.operator.key, &self.operator.second]))
+        sign_with(&bundle, &[&self.operator.key, &self.operator.second])
     }
 
     /// Waits for the result of a job; there must be exactly one.

@@ -180,6 +180,13 @@ impl Rig {
         crate::operator::ignition(self.workspace, key)
     }
 
+    /// `genesis-agent apply` with these arguments, on this rig's configuration.
+    pub fn apply_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.agent_binary);
+        command.arg("apply").args(args).args(["--config", path(&self.config)]).env_remove("RUST_LOG");
+        command
+    }
+
     /// The agent's own key to n8n, read from its data folder.
     pub fn n8n_key(&self) -> String {
         std::fs::read_to_string(self.agent_dir().join("secrets/n8n-api-key")).unwrap()

@@ -6,7 +6,7 @@ use genesis_shared::wire::{HandshakeAnswer, HandshakeRequest, handshake_proof};
 
 use super::{Agent, Fatal, META_PACE, UNAUTHORISED};
 use crate::identity::IdentityError;
-use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, World};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, RENEWALS_USED_UP, World};
 
 impl<W: World> Agent<W> {
     /// A token to speak to the hub with. `Err` means: not now.
@@ -33,10 +33,27 @@ impl<W: World> Agent<W> {
                 tracing::info!("renewed the sidecar token");
                 Ok(Ok(token))
             }
-            // The hub does not know this droplet any more; with a new provisioning token it can learn to know it.
-            Err(error) if error.code == UNAUTHORISED && self.has_provisioning_token()? => self.handshake().await,
+            // The hub does not know this droplet any more, or has heard too often from it; a new provisioning token
+            // helps with both.
+            Err(mut error) if [UNAUTHORISED, RENEWALS_USED_UP].contains(&error.code) => {
+                if self.has_provisioning_token()? {
+                    return self.handshake().await;
+                }
+                error.message += &self.how_to_enrol();
+                Ok(Err(error))
+            }
             Err(error) => Ok(Err(error)),
         }
+    }
+
+    /// What a person has to do for a new handshake.
+    fn how_to_enrol(&self) -> String {
+        let where_to = match &self.settings.provisioning_token_file {
+            Some(path) => format!("write it to {}", path.display()),
+            None => "name its file as provisioning_token_file in the agent's configuration".to_owned(),
+        };
+        let droplet = &self.settings.droplet_id;
+        format!("; issue a new provisioning token for droplet {droplet} at the hub and {where_to}")
     }
 
     fn has_provisioning_token(&self) -> Result<bool, Fatal> {
@@ -54,7 +71,7 @@ impl<W: World> Agent<W> {
             Ok(answer) => answer,
             Err(mut error) => {
                 if error.code == UNAUTHORISED {
-                    error.message += "; issue a new provisioning token for this droplet and write it to the token file";
+                    error.message += &self.how_to_enrol();
                 }
                 return Ok(Err(error));
             }
@@ -65,13 +82,16 @@ impl<W: World> Agent<W> {
     fn handshake_request(&self) -> Result<Result<HandshakeRequest, EffectError>, Fatal> {
         let wanting = |message: String| EffectError::new(ErrorKind::Permanent, "no_provisioning_token", message);
         let Some(path) = &self.settings.provisioning_token_file else {
-            return Ok(Err(wanting("not enrolled yet, and provisioning_token_file is not set".into())));
+            return Ok(Err(wanting(format!("not enrolled yet, and there is no token{}", self.how_to_enrol()))));
         };
         let path = path.display().to_string();
         let content = self.world.files().read_outside(&path).map_err(IdentityError::File)?;
         let token = content.map(|bytes| String::from_utf8_lossy(bytes.expose()).trim().to_owned());
         let Some(provisioning_token) = token.filter(|text| !text.is_empty()) else {
-            return Ok(Err(wanting(format!("not enrolled yet, and there is no token in {path}"))));
+            return Ok(Err(wanting(format!(
+                "not enrolled yet, and there is no token in {path}{}",
+                self.how_to_enrol()
+            ))));
         };
         let mut request = HandshakeRequest {
             provisioning_token,

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use genesis_shared::command::Class;
-use genesis_shared::id::Digest;
+use genesis_shared::command::{Action, Class};
+use genesis_shared::id::{Digest, JobId};
 use genesis_shared::limits::{JOURNAL_RESERVE_MB, POLL_WAIT_S_MAX};
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
 
 use super::{Agent, Fatal, UNAUTHORISED};
-use crate::core::admit::{Delivery, Refusal, Rule, Situation, Verdict, admit};
+use crate::core::admit::{Admitted, Delivery, Handed, Refusal, Rule, Situation, Verdict, admit};
 use crate::exec::outbox::{Delivered, deliver};
 use crate::exec::result::fit;
 use crate::journal::{JournalError, Lane, NewCommand};
@@ -26,7 +26,7 @@ impl<W: World> Agent<W> {
                 Ok(()) => attempt = 0,
                 Err(error) => {
                     attempt += 1;
-                    self.pause("ask for commands", &error, attempt).await;
+                    self.pause_for_hub("ask for commands", &error, attempt).await;
                 }
             }
         }
@@ -93,41 +93,51 @@ impl<W: World> Agent<W> {
     fn take(&self, leased: &LeasedCommand, nonce: &str) -> Result<(), Fatal> {
         let root = self.root.borrow();
         let Some(root) = root.as_ref() else { return Ok(()) };
-        let now = self.world.clock().now();
-        match self.admit(root, leased, nonce)? {
-            Verdict::Accept(admitted) => {
-                let bundle = admitted.bundle.get();
-                let looks = admitted.commands.iter().all(|command| command.action().class() == Class::Read);
-                let lane = if looks { Lane::Look } else { Lane::Change };
-                let new = NewCommand {
-                    bundle_id: bundle.id,
-                    job_id: leased.job_id,
-                    bundle: leased.bundle.as_bytes(),
-                    digest: Digest::of(leased.bundle.as_bytes()),
-                    not_after: bundle.not_after,
-                    lane,
-                    signed_at: admitted.signed_at,
-                };
-                self.journal.accept(&new, now)?;
-                tracing::info!(bundle = %bundle.id, job = %leased.job_id, action = bundle.action_label(), "accepted");
-                if looks { self.looks.notify_one() } else { self.work.notify_one() }
-            }
+        let bytes = leased.bundle.as_bytes();
+        let delivery = Delivery { token: &leased.delivery_token, nonce, job_id: leased.job_id };
+        match self.admit(root, bytes, &Handed::ByHub(delivery))? {
+            Verdict::Accept(admitted) => self.accept(&admitted, bytes, leased.job_id).map(drop)?,
             Verdict::Duplicate(bundle_id) => {
-                // The hub did not hear, or was restored from an older copy: tell it again what is known.
+                // The hub did not hear, or was restored from an older copy, or the bundle was applied by hand before:
+                // tell it what is known, under the job that it asks for.
                 let record = match self.journal.outcome(bundle_id)? {
-                    Some(result) => Record::Result(result),
+                    Some(result) => Record::Result(CommandResult { job_id: leased.job_id, ..result }),
                     None => Record::Accepted { job_id: leased.job_id },
                 };
-                self.journal.report(&record, now)?;
+                self.journal.confirm(bundle_id, leased.job_id, &record, self.world.clock().now())?;
             }
-            Verdict::Reject(refusal) => self.reject(leased, &refusal)?,
+            Verdict::Reject(refusal) => {
+                self.journal
+                    .report(&Record::Result(self.refused(leased.job_id, &refusal)), self.world.clock().now())?;
+            }
         }
         self.mail.notify_one();
         Ok(())
     }
 
-    fn admit(&self, root: &TrustRoot, leased: &LeasedCommand, nonce: &str) -> Result<Verdict, JournalError> {
-        let delivery = Delivery { token: &leased.delivery_token, nonce, job_id: leased.job_id };
+    /// Keeps an admitted bundle and wakes the lane that runs it.
+    pub(super) fn accept(&self, admitted: &Admitted, bytes: &[u8], job_id: JobId) -> Result<Lane, JournalError> {
+        let bundle = admitted.bundle.get();
+        let lane = lane(admitted.commands.iter().map(|command| command.action()));
+        let new = NewCommand {
+            bundle_id: bundle.id,
+            job_id,
+            bundle: bytes,
+            digest: Digest::of(bytes),
+            not_after: bundle.not_after,
+            lane,
+            signed_at: admitted.signed_at,
+        };
+        self.journal.accept(&new, self.world.clock().now())?;
+        tracing::info!(bundle = %bundle.id, job = %job_id, action = bundle.action_label(), "accepted");
+        match lane {
+            Lane::Look => self.looks.notify_one(),
+            Lane::Change => self.work.notify_one(),
+        }
+        Ok(lane)
+    }
+
+    pub(super) fn admit(&self, root: &TrustRoot, bytes: &[u8], handed: &Handed<'_>) -> Result<Verdict, JournalError> {
         let situation = Situation {
             root,
             workspace_id: self.settings.workspace_id,
@@ -137,7 +147,7 @@ impl<W: World> Agent<W> {
             time_floor: self.journal.time_floor()?,
         };
         let mut looked_up = Ok(None);
-        let verdict = admit(leased.bundle.as_bytes(), &delivery, &situation, |id| {
+        let verdict = admit(bytes, handed, &situation, |id| {
             looked_up = self.journal.seen(id);
             looked_up.as_ref().ok().copied().flatten()
         });
@@ -145,11 +155,12 @@ impl<W: World> Agent<W> {
         looked_up.map(|_| verdict)
     }
 
-    fn reject(&self, leased: &LeasedCommand, refusal: &Refusal) -> Result<(), JournalError> {
+    /// A refusal as the result that it is.
+    pub(super) fn refused(&self, job_id: JobId, refusal: &Refusal) -> CommandResult {
         let now = self.world.clock().now();
-        tracing::warn!(job = %leased.job_id, rule = refusal.rule.code(), "refused: {}", refusal.why);
+        tracing::warn!(job = %job_id, rule = refusal.rule.code(), "refused: {}", refusal.why);
         let mut result = CommandResult {
-            job_id: leased.job_id,
+            job_id,
             bundle_id: refusal.bundle_id,
             state: OutcomeState::Rejected,
             code: refusal.rule.code().to_owned(),
@@ -162,6 +173,11 @@ impl<W: World> Agent<W> {
             output: serde_json::Value::Array(vec![]),
         };
         fit(&mut result);
-        self.journal.report(&Record::Result(result), now)
+        result
     }
+}
+
+/// Looks only, or one that changes something.
+pub(super) fn lane(mut actions: impl Iterator<Item = Action>) -> Lane {
+    if actions.all(|action| action.class() == Class::Read) { Lane::Look } else { Lane::Change }
 }

@@ -12,7 +12,7 @@
 //! | A8 | not yet or no longer valid, or valid for longer than 30 days |
 //! | A9 | a changing action under an expired trust root |
 //! | A10 | a bundle that was already seen |
-//! | A11 | a delivery token that is not the hub's, not for this droplet, bundle and poll, or not fresh |
+//! | A11 | a delivery token that is not the hub's, not for this droplet, bundle and poll, or not fresh; a bundle handed over on the droplet needs none |
 //! | A12 | an action that this version of the agent cannot run |
 //!
 //! The time used is never behind the latest signed time seen (the time floor), so that a clock set back opens no
@@ -60,6 +60,22 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Every rule, in order.
+    pub const ALL: &[Rule] = &[
+        Self::A1Shape,
+        Self::A2UnknownKey,
+        Self::A3Signature,
+        Self::A4Content,
+        Self::A5Signers,
+        Self::A6Scope,
+        Self::A7Target,
+        Self::A8Time,
+        Self::A9TrustRootExpired,
+        Self::A10Replay,
+        Self::A11Delivery,
+        Self::A12Unsupported,
+    ];
+
     /// Stable machine-readable name, the `code` of the refusal.
     pub fn code(self) -> &'static str {
         match self {
@@ -91,7 +107,16 @@ pub struct Refusal {
     pub bundle_id: Option<BundleId>,
 }
 
-/// How a bundle came here: in the answer to a poll.
+/// How a bundle came here.
+#[derive(Debug, Clone)]
+pub enum Handed<'a> {
+    /// In the answer to a poll.
+    ByHub(Delivery<'a>),
+    /// From somebody on the droplet: whoever may use its data folder needs no hub's word. Every other rule holds.
+    ByHand,
+}
+
+/// A hand-out by the hub.
 #[derive(Debug, Clone)]
 pub struct Delivery<'a> {
     /// The delivery token.
@@ -109,6 +134,16 @@ pub struct Seen {
     pub digest: Digest,
     /// The job they came with.
     pub job_id: JobId,
+    /// Whether they have an outcome.
+    pub has_ended: bool,
+}
+
+/// The job of a bundle that was handed over on the droplet, where no hub made one: it follows from the bytes, so that
+/// it is known again when the hub hands out the same bundle later.
+pub fn job_by_hand(bundle: &Digest) -> JobId {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&bundle.as_bytes()[..16]);
+    JobId::from_random(bytes)
 }
 
 /// Who is asked, and when.
@@ -144,7 +179,8 @@ pub struct Admitted {
 pub enum Verdict {
     /// Run it.
     Accept(Box<Admitted>),
-    /// The very delivery that was accepted before, again: confirm it once more, run nothing.
+    /// What was accepted before, again, and rightly so: confirm it once more, run nothing. By the hub the same job, or a
+    /// bundle that was applied by hand meanwhile; by hand one that is still under way.
     Duplicate(BundleId),
     /// Refuse it.
     Reject(Refusal),
@@ -153,11 +189,11 @@ pub enum Verdict {
 /// Decides on received bytes. `seen` looks up a bundle id among those accepted before.
 pub fn admit(
     bytes: &[u8],
-    delivery: &Delivery<'_>,
+    handed: &Handed<'_>,
     situation: &Situation<'_>,
     seen: impl FnOnce(BundleId) -> Option<Seen>,
 ) -> Verdict {
-    match check(bytes, delivery, situation, seen) {
+    match check(bytes, handed, situation, seen) {
         Ok(verdict) => verdict,
         Err(refusal) => Verdict::Reject(refusal),
     }
@@ -165,7 +201,7 @@ pub fn admit(
 
 fn check(
     bytes: &[u8],
-    delivery: &Delivery<'_>,
+    handed: &Handed<'_>,
     situation: &Situation<'_>,
     seen: impl FnOnce(BundleId) -> Option<Seen>,
 ) -> Result<Verdict, Refusal> {
@@ -196,13 +232,41 @@ fn check(
     // A10.
     let digest = Digest::of(bytes);
     if let Some(seen) = seen(bundle.id) {
-        if seen.job_id == delivery.job_id && seen.digest == digest {
+        if seen.digest == digest && is_again(handed, seen, &digest) {
             return Ok(Verdict::Duplicate(bundle.id));
         }
         return Err(refuse(Rule::A10Replay, format!("bundle {} was accepted before; sign a new one", bundle.id)));
     }
 
     // A11.
+    let mut signed_at = bundle.issued_at;
+    if let Handed::ByHub(delivery) = handed {
+        let delivered_at = check_delivery(delivery, bundle, digest, situation, now);
+        signed_at = signed_at.max(delivered_at.map_err(|why| refuse(Rule::A11Delivery, why))?);
+    }
+
+    // A12.
+    let commands = bundle.commands.iter().map(genesis_shared::command::CommandWire::parse).collect::<Result<_, _>>();
+    let commands = commands.map_err(|e: CommandError| refuse(Rule::A12Unsupported, e.to_string()))?;
+    Ok(Verdict::Accept(Box::new(Admitted { bundle: verified, commands, signed_at })))
+}
+
+/// A10: whether the very bytes that were accepted before are no replay.
+fn is_again(handed: &Handed<'_>, seen: Seen, digest: &Digest) -> bool {
+    match handed {
+        Handed::ByHub(delivery) => seen.job_id == delivery.job_id || seen.job_id == job_by_hand(digest),
+        Handed::ByHand => !seen.has_ended,
+    }
+}
+
+/// A11: when the hub handed it out.
+fn check_delivery(
+    delivery: &Delivery<'_>,
+    bundle: &Bundle,
+    digest: Digest,
+    situation: &Situation<'_>,
+    now: Timestamp,
+) -> Result<Timestamp, String> {
     let action = bundle.action_label();
     let expected = Expected {
         workspace_id: situation.workspace_id,
@@ -211,15 +275,9 @@ fn check(
         action: &action,
         nonce: delivery.nonce,
     };
-    let claims = delivery::verify(delivery.token, situation.root, &expected, now)
-        .map_err(|e| refuse(Rule::A11Delivery, e.to_string()))?;
+    let claims = delivery::verify(delivery.token, situation.root, &expected, now).map_err(|e| e.to_string())?;
     // The hub's word moves the floor no further than the clock: it could push it on and on otherwise.
-    let signed_at = bundle.issued_at.max(Timestamp::from_millis(claims.iat.saturating_mul(1000)).min(now));
-
-    // A12.
-    let commands = bundle.commands.iter().map(genesis_shared::command::CommandWire::parse).collect::<Result<_, _>>();
-    let commands = commands.map_err(|e: CommandError| refuse(Rule::A12Unsupported, e.to_string()))?;
-    Ok(Verdict::Accept(Box::new(Admitted { bundle: verified, commands, signed_at })))
+    Ok(Timestamp::from_millis(claims.iat.saturating_mul(1000)).min(now))
 }
 
 /// A5 and A6.

@@ -322,7 +322,9 @@ impl<W: World> Exec<'_, W> {
 
     fn finish(&self, running: &Running, end: &End) -> Result<(), JournalError> {
         let now = self.now();
-        let result = result::result(running, end, now);
+        let mut result = result::result(running, end, now);
+        // The hub may have asked meanwhile for what was applied by hand: it is its job then that is answered.
+        result.job_id = self.journal.job(running.command.bundle_id)?.unwrap_or(result.job_id);
         let changes = match end {
             End::Succeeded => {
                 let known = running.known();

@@ -43,6 +43,15 @@ pub enum JournalError {
         #[source]
         source: Box<dyn std::error::Error>,
     },
+    /// Another process has it open.
+    #[error("the journal {path} is in use by another process; is the agent's service running?")]
+    InUse {
+        /// The journal's file.
+        path: String,
+        /// From SQLite.
+        #[source]
+        source: Box<dyn std::error::Error>,
+    },
     /// A row that cannot be read; its command is quarantined, others go on.
     #[error("the journal's {table} row {row} is damaged")]
     Damaged {
@@ -72,6 +81,7 @@ impl JournalError {
         match self {
             Self::Full { .. } => "journal_full",
             Self::Store { .. } => "journal_unusable",
+            Self::InUse { .. } => "journal_in_use",
             Self::Damaged { .. } => "journal_damaged",
             Self::Newer { .. } => "journal_newer",
         }

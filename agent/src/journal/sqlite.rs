@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 
-use genesis_shared::id::BundleId;
+use genesis_shared::id::{BundleId, JobId};
 use genesis_shared::report::{CommandResult, Event as ReportedEvent, OutboxRecord, Record};
 use genesis_shared::timestamp::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -111,16 +111,44 @@ impl Journal {
     /// # Errors
     /// The journal cannot be read.
     pub fn seen(&self, bundle: BundleId) -> Result<Option<Seen>> {
-        let sql = "SELECT digest, job_id FROM command WHERE bundle_id = ?";
-        let row: Option<(String, String)> =
-            self.read(|c| c.query_row(sql, [bundle.to_string()], |row| Ok((row.get(0)?, row.get(1)?))).optional())?;
-        row.map(|(digest, job_id)| {
+        let sql = "SELECT digest, job_id, outcome IS NOT NULL FROM command WHERE bundle_id = ?";
+        type Row = (String, String, bool);
+        let row: Option<Row> = self.read(|c| {
+            c.query_row(sql, [bundle.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()
+        })?;
+        row.map(|(digest, job_id, has_ended)| {
             Ok(Seen {
                 digest: self.parse("command", bundle.to_string(), &digest)?,
                 job_id: self.parse("command", bundle.to_string(), &job_id)?,
+                has_ended,
             })
         })
         .transpose()
+    }
+
+    /// Ties a bundle to the hub's job that asks for it, and writes `record` on it into the outbox: what was applied by
+    /// hand was the droplet's own job before.
+    ///
+    /// # Errors
+    /// Nothing was changed.
+    pub fn confirm(&self, bundle: BundleId, job: JobId, record: &Record, now: Timestamp) -> Result<()> {
+        let record = self.encode(record)?;
+        self.write(|tx| {
+            let sql = "UPDATE command SET job_id = ? WHERE bundle_id = ?";
+            tx.execute(sql, params![job.to_string(), bundle.to_string()])?;
+            push(tx, now, &record)
+        })
+    }
+
+    /// The job that an accepted bundle belongs to now; `None` where its row does not say.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn job(&self, bundle: BundleId) -> Result<Option<JobId>> {
+        let sql = "SELECT job_id FROM command WHERE bundle_id = ?";
+        let text: Option<String> =
+            self.read(|c| c.query_row(sql, [bundle.to_string()], |row| row.get(0)).optional())?;
+        Ok(text.and_then(|text| text.parse().ok()))
     }
 
     /// The result of a bundle that has ended.
@@ -461,6 +489,7 @@ fn classify(path: &str, source: rusqlite::Error) -> JournalError {
     let source = Box::new(source);
     match code {
         Some(ErrorCode::DiskFull) => JournalError::Full { path, source },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => JournalError::InUse { path, source },
         _ => JournalError::Store { path, source },
     }
 }

@@ -15,7 +15,7 @@ use reqwest::{Certificate, Client, Method, RequestBuilder, Response, StatusCode}
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::ports::{EffectError, ErrorKind, HubLink};
+use crate::ports::{EffectError, ErrorKind, HubLink, RENEWALS_USED_UP};
 
 /// Time for a connection, and for an answer that is not a long poll.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -142,6 +142,7 @@ async fn accepted(response: Response) -> Result<Response, EffectError> {
     let message = format!("the hub answered {status} {}", words.unwrap_or_default());
     let (kind, code) = match status {
         StatusCode::UNAUTHORIZED => (ErrorKind::Permanent, "hub_unauthorised"),
+        StatusCode::CONFLICT if message.contains(RENEWALS_USED_UP) => (ErrorKind::Permanent, RENEWALS_USED_UP),
         StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Transient, "hub_busy"),
         _ if status.is_server_error() => (ErrorKind::Transient, "hub_failing"),
         _ => (ErrorKind::Permanent, "hub_refused"),

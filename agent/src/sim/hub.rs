@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use super::crash::Crash;
 use super::parts::{SimClock, SimEntropy};
-use crate::ports::{Clock, EffectError, Entropy, ErrorKind, HubLink};
+use crate::ports::{Clock, EffectError, Entropy, ErrorKind, HubLink, RENEWALS_USED_UP};
 
 /// The delivery key's name.
 pub const DELIVERY_KID: &str = "hub-1";
@@ -49,8 +49,11 @@ pub struct SimHub {
     version: Cell<u64>,
     enrolled: RefCell<Option<HandshakeRequest>>,
     beats: Cell<u64>,
+    last_beat: RefCell<Option<Heartbeat>>,
     away: Cell<bool>,
     forgotten: Cell<bool>,
+    used_up: Cell<bool>,
+    leaves: Cell<bool>,
     pushed: Notify,
 }
 
@@ -70,6 +73,9 @@ impl SimHub {
             version: Cell::default(),
             enrolled: RefCell::default(),
             beats: Cell::default(),
+            last_beat: RefCell::default(),
+            used_up: Cell::default(),
+            leaves: Cell::default(),
             away: Cell::default(),
             forgotten: Cell::default(),
             pushed: Notify::new(),
@@ -121,6 +127,22 @@ impl SimHub {
         self.beats.get()
     }
 
+    /// Goes away as soon as it has handed something out.
+    pub fn leave_after_lease(&self) {
+        self.leaves.set(true);
+    }
+
+    /// The latest heartbeat.
+    pub fn last_beat(&self) -> Option<Heartbeat> {
+        self.last_beat.borrow().clone()
+    }
+
+    /// Ends the sidecar tokens, and refuses renewals until a new handshake.
+    pub fn use_up_renewals(&self) {
+        self.used_up.set(true);
+        self.pushed.notify_one();
+    }
+
     /// Every record heard, each once, in order.
     pub fn records(&self) -> Vec<OutboxRecord> {
         [self.older.borrow().clone(), self.records.borrow().clone()].concat()
@@ -153,6 +175,9 @@ impl SimHub {
                 "hub_unauthorised",
                 "the hub does not know this droplet",
             ));
+        }
+        if self.used_up.get() {
+            return Err(EffectError::new(ErrorKind::Permanent, "hub_unauthorised", "the token has ended"));
         }
         Ok(())
     }
@@ -199,6 +224,7 @@ impl SimHub {
 impl HubLink for SimHub {
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
         self.forgotten.set(false);
+        self.used_up.set(false);
         self.heard().await?;
         self.enrolled.replace(Some(request.clone()));
         let lost: Vec<_> =
@@ -217,12 +243,18 @@ impl HubLink for SimHub {
     }
 
     async fn renew(&self, _droplet: &DropletId, _assertion: String) -> Result<RenewAnswer, EffectError> {
-        self.heard().await.map(|()| self.renewed())
+        match self.heard().await {
+            Err(_) if self.used_up.get() => {
+                Err(EffectError::new(ErrorKind::Permanent, RENEWALS_USED_UP, "renewed too often"))
+            }
+            heard => heard.map(|()| self.renewed()),
+        }
     }
 
-    async fn heartbeat(&self, _token: &Secret<String>, _beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
+    async fn heartbeat(&self, _token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
         self.heard().await?;
         self.beats.set(self.beats.get() + 1);
+        self.last_beat.replace(Some(beat.clone()));
         let hub_time = self.clock.now();
         Ok(HeartbeatAnswer { work_waiting: false, next_interval_s: 60, hub_time, rotated: None })
     }
@@ -234,7 +266,11 @@ impl HubLink for SimHub {
             drop(tokio::time::timeout(wait, self.pushed.notified()).await);
             self.reachable()?;
         }
-        Ok(CommandsAnswer { commands: self.lease(nonce), trust_root_version: self.version.get() })
+        let commands = self.lease(nonce);
+        if !commands.is_empty() && self.leaves.take() {
+            self.away.set(true);
+        }
+        Ok(CommandsAnswer { commands, trust_root_version: self.version.get() })
     }
 
     async fn trust_roots(&self, _token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError> {

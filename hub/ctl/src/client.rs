@@ -5,7 +5,8 @@ use std::time::Duration;
 use genesis_shared::id::{DropletId, JobId};
 use genesis_shared::secret::Secret;
 use genesis_shared::wire::{
-    DropletCreate, DropletView, ErrorBody, JobView, OPERATOR_PATH, Page, ProvisioningToken, PushAnswer, TrustRootView,
+    DropletCreate, DropletView, ErrorBody, EventView, JobView, OPERATOR_PATH, Page, ProvisioningToken, PushAnswer,
+    TrustRootView,
 };
 use reqwest::{Method, Response};
 use serde::de::DeserializeOwned;
@@ -141,6 +142,14 @@ impl HubClient {
     /// As for every call.
     pub async fn jobs(&self, query: &[(&str, &str)]) -> Result<Page<JobView>, Error> {
         self.get("jobs", query).await
+    }
+
+    /// One page of events, newest first.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn events(&self, query: &[(&str, &str)]) -> Result<Page<EventView>, Error> {
+        self.get("events", query).await
     }
 
     /// Gives the hub a signed trust root.

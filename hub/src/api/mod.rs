@@ -4,6 +4,7 @@ pub mod body;
 pub mod bundles;
 pub mod commands;
 pub mod droplets;
+pub mod events;
 pub mod handshake;
 pub mod health;
 pub mod heartbeat;
@@ -44,6 +45,7 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/v1/jobs/{job_id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{job_id}/requeue", post(jobs::requeue))
         .route("/api/v1/dead-letters", get(jobs::dead_letters))
+        .route("/api/v1/events", get(events::list))
         .route("/api/v1/trust-root", get(trust_root::current).put(trust_root::put))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

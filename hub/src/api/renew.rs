@@ -42,7 +42,9 @@ pub async fn renew(
             "this assertion was used before; sign a new one with a new jti",
         )),
         Renewal::UsedUp => {
-            let message = format!("this identity was renewed {RENEWALS_MAX} times; enrol the droplet again");
+            let message = format!(
+                "this identity was renewed {RENEWALS_MAX} times; issue a new provisioning token for the droplet, with which it enrols again"
+            );
             Err(ApiError::conflict("renewals_used_up", message))
         }
     }

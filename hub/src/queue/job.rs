@@ -116,7 +116,8 @@ fn tick(job: Job, now: Timestamp) -> Job {
     }
 }
 
-fn final_state(outcome: OutcomeState) -> JobState {
+/// The state of a job that its droplet has answered.
+pub fn final_state(outcome: OutcomeState) -> JobState {
     match outcome {
         OutcomeState::Succeeded => JobState::Succeeded,
         OutcomeState::Failed => JobState::Failed,

@@ -15,4 +15,4 @@
 
 mod job;
 
-pub use job::{Event, Illegal, Job, apply, is_due};
+pub use job::{Event, Illegal, Job, apply, final_state, is_due};

@@ -8,7 +8,7 @@ use super::events::{self, NewEvent};
 use super::sqlite::{Conn, OptionalExtension, params, text, text_or_none, time, to_json};
 use super::{Store, StoreError, leases, tokens, trust};
 
-/// Renewals that one identity may make. Each leaves its `jti` behind for ever, because a droplet's clock cannot say
+/// Renewals that one identity may make between two handshakes. Each leaves its `jti` behind for ever, because a droplet's clock cannot say
 /// which are old; one a month for 80 years is 1,000, and the rest is room for restarts.
 pub const RENEWALS_MAX: i64 = 10_000;
 
@@ -121,6 +121,14 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// Ten thousand renewals at once.
+    pub(crate) async fn use_up_renewals(&self) -> Result<(), StoreError> {
+        self.write(|db| Ok(db.execute("UPDATE enrolment SET renewals = ?", [RENEWALS_MAX]).map(drop)?)).await
+    }
+}
+
 struct Provisioning {
     droplet: DropletId,
     workspace: WorkspaceId,
@@ -207,7 +215,9 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
     let number = match known {
         Some(number) => {
             db.execute(
-                "UPDATE enrolment SET sealing_key = ?, handshake = ?, peer_ip = ? WHERE droplet_id = ? AND number = ?",
+                // An operator vouched for it anew, so it may renew anew.
+                "UPDATE enrolment SET sealing_key = ?, handshake = ?, peer_ip = ?, renewals = 0
+                 WHERE droplet_id = ? AND number = ?",
                 params![sealing, said, context.peer_ip, droplet.as_str(), number],
             )?;
             forget_lost_journal(db, &droplet, number, stored_up_to, now)?;

@@ -2,25 +2,13 @@
 
 use genesis_shared::id::{DropletId, JobId};
 use genesis_shared::timestamp::Timestamp;
+use genesis_shared::wire::EventView;
 
-use super::sqlite::{Conn, params};
+use super::sqlite::{Conn, params, text_or_none, time};
 use super::{Store, StoreError};
 
 /// Events kept; the oldest go first. At 300 bytes each this is 30 MB.
 pub const EVENTS_KEPT: u32 = 100_000;
-
-/// One event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRow {
-    /// Stable machine-readable name.
-    pub code: String,
-    /// For people.
-    pub message: String,
-    /// Whom it is about.
-    pub droplet: Option<String>,
-    /// Which job it is about.
-    pub job: Option<String>,
-}
 
 /// An event about to be written.
 pub(super) struct NewEvent<'a> {
@@ -45,16 +33,24 @@ pub(super) fn insert(db: &Conn, event: &NewEvent<'_>, now: Timestamp) -> Result<
 }
 
 impl Store {
-    /// The latest events, newest first.
+    /// Events, newest first; with `before`, only those with a lower number.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn events(&self, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+    pub async fn events(&self, before: Option<i64>, limit: u32) -> Result<Vec<EventView>, StoreError> {
         self.read(move |db| {
-            let sql = "SELECT code, message, droplet_id, job_id FROM event ORDER BY number DESC LIMIT ?";
+            let sql = "SELECT number, at, code, message, droplet_id, job_id FROM event WHERE number < ?
+                       ORDER BY number DESC LIMIT ?";
             let mut query = db.prepare(sql)?;
-            let rows = query.query_map([limit], |row| {
-                Ok(EventRow { code: row.get(0)?, message: row.get(1)?, droplet: row.get(2)?, job: row.get(3)? })
+            let rows = query.query_map(params![before.unwrap_or(i64::MAX), limit], |row| {
+                Ok(EventView {
+                    number: row.get(0)?,
+                    at: time(row, 1)?,
+                    code: row.get(2)?,
+                    message: row.get(3)?,
+                    droplet_id: text_or_none(row, 4)?,
+                    job_id: text_or_none(row, 5)?,
+                })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })

@@ -1,7 +1,7 @@
 //! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order and without gaps, and applied.
 
 use genesis_shared::id::{DropletId, JobId, WorkspaceId};
-use genesis_shared::report::{OutboxRecord, Record};
+use genesis_shared::report::{CommandResult, OutboxRecord, Record};
 use genesis_shared::timestamp::Timestamp;
 
 use super::events::{self, NewEvent};
@@ -84,7 +84,10 @@ fn insert(db: &Conn, sender: &Sender, record: &OutboxRecord, now: Timestamp) -> 
 
 fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(), StoreError> {
     match record {
+        // Its result will tell.
+        Record::Accepted { job_id } if find(db, job_id)?.is_none() => Ok(()),
         Record::Accepted { job_id } => move_job(db, sender, job_id, Event::Accepted, now).map(drop),
+        Record::Result(result) if find(db, result.job_id)?.is_none() => unknown_job(db, sender, &result, now),
         Record::Result(result) => {
             if let Some(number) = move_job(db, sender, result.job_id, Event::Result(result.state), now)? {
                 db.prepare_cached("UPDATE job SET result = ? WHERE number = ?")?
@@ -97,6 +100,22 @@ fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(
             events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)
         }
     }
+}
+
+/// The end of a job that is not here: its bundle was applied by hand on the droplet, or its queueing was lost with an
+/// older copy of this store. The whole result stays in the records.
+fn unknown_job(db: &Conn, sender: &Sender, result: &CommandResult, now: Timestamp) -> Result<(), StoreError> {
+    let bundle = result.bundle_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+    let (state, code) = (queue::final_state(result.state).name(), &result.code);
+    let message =
+        format!("a job that was not queued here, bundle {bundle}, ended as {state} ({code}): {}", result.message);
+    let event = NewEvent {
+        code: "applied_by_hand",
+        message: &message,
+        droplet: Some(&sender.droplet),
+        job: Some(result.job_id),
+    };
+    events::insert(db, &event, now)
 }
 
 /// Applies a droplet's word to a job of its own; answers the job's number if that changed anything.

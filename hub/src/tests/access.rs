@@ -27,6 +27,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/jobs/{job_id}/cancel", "ba"),
     ("POST", "/api/v1/jobs/{job_id}/requeue", "ba"),
     ("GET", "/api/v1/dead-letters", "ra"),
+    ("GET", "/api/v1/events", "ra"),
     ("GET", "/api/v1/trust-root", "ra"),
     ("PUT", "/api/v1/trust-root", "a"),
     ("GET", "/healthz", "-"),

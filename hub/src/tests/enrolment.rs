@@ -180,6 +180,26 @@ async fn the_identity_key_wins_a_token_back_once_per_assertion_whatever_the_drop
 }
 
 #[tokio::test]
+async fn an_identity_that_used_its_renewals_up_is_told_to_enrol_and_may_renew_again_after_that() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    world.hub.store.use_up_renewals().await.unwrap();
+    let renew = async || {
+        let claims = RenewClaims { sub: droplet.id.clone(), aud: "genesis-hub".into(), iat: 7, jti: random::token() };
+        let body = assertion(&droplet, &droplet.identity, &claims);
+        world.call(Method::POST, "/api/v1/sidecar/renew", "", body).await
+    };
+    let refusal = renew().await.refused(409, "renewals_used_up");
+    assert!(refusal["message"].as_str().unwrap().contains("provisioning token"), "{refusal}");
+    let answer = world.post("/api/v1/droplets/d1/provisioning-token", Body::empty()).await.ok();
+    let mut request = droplet.handshake();
+    request.provisioning_token = answer["provisioning_token"].as_str().unwrap().to_owned();
+    droplet.prove(&mut request);
+    world.handshake(&request).await.ok();
+    renew().await.ok();
+}
+
+#[tokio::test]
 async fn a_heartbeat_rotates_an_old_token_and_the_old_one_stays_good_until_the_new_one_is_used() {
     let world = World::new().await;
     let mut droplet = world.enrol("d1").await;

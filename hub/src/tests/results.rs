@@ -58,6 +58,41 @@ async fn a_report_on_another_tenants_job_is_stored_as_an_event_and_does_nothing(
 }
 
 #[tokio::test]
+async fn the_result_of_a_bundle_that_was_applied_by_hand_is_an_event_that_operators_see_and_blocks_nothing() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let job = crate::random::job_id().to_string();
+    let queued = world.queue(&droplet).await;
+    let batch = || vec![(1, accepted(&job)), (2, result(&job, "failed")), (3, accepted(&queued))];
+    assert_eq!(world.deliver(&droplet, batch()).await.ok()["stored_up_to"], 3);
+    assert_eq!(world.deliver(&droplet, batch()).await.ok()["stored_up_to"], 3, "once, however often it is delivered");
+    assert_eq!(world.state(&queued).await, "accepted", "what comes after it in the batch counts");
+
+    let page = world.get("/api/v1/events?limit=1").await.ok();
+    let event = &page["items"][0];
+    assert_eq!(
+        (&event["code"], &event["droplet_id"], &event["job_id"]),
+        (&json!("applied_by_hand"), &json!("d1"), &json!(job))
+    );
+    assert!(event["message"].as_str().unwrap().contains("ended as failed (ok): done"), "{event}");
+    assert!(page["next_cursor"].is_null(), "one event for one bundle: {page}");
+}
+
+#[tokio::test]
+async fn events_come_in_pages_newest_first() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    world.deliver(&droplet, vec![(1, event("a")), (2, event("b")), (3, event("c"))]).await.ok();
+    let first = world.get("/api/v1/events?limit=2").await.ok();
+    let codes = |page: &Value| page["items"].as_array().unwrap().iter().map(|e| e["code"].clone()).collect::<Vec<_>>();
+    assert_eq!(codes(&first), ["c", "b"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = world.get(&format!("/api/v1/events?limit=2&cursor={cursor}")).await.ok();
+    assert_eq!((codes(&second), second["next_cursor"].is_null()), (vec![json!("a")], true));
+    world.get("/api/v1/events?cursor=x").await.refused(400, "malformed");
+}
+
+#[tokio::test]
 async fn two_droplets_count_by_themselves() {
     let world = World::new().await;
     let (one, two) = (world.enrol("d1").await, world.enrol("d2").await);

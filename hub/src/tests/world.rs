@@ -229,7 +229,7 @@ impl World {
         self.job(id).await["state"].as_str().unwrap().to_owned()
     }
     pub async fn events(&self) -> Vec<String> {
-        self.hub.store.events(100).await.unwrap().into_iter().map(|event| event.code).collect()
+        self.hub.store.events(None, 100).await.unwrap().into_iter().map(|event| event.code).collect()
     }
 
     /// Registers a droplet; it has a provisioning token and no identity.
