@@ -95,6 +95,7 @@ fn a_signed_bundle() {
             CommandWire { action: Action::HealthCheck.name().into(), payload: None },
         ],
         force: None,
+        grant: None,
     };
     let mut document = Document::draft(&serde_json::to_vec(&bundle).unwrap());
     document.sign(bundle::TYP, &key("ops-1", 3)).unwrap();

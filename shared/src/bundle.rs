@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Action, Class, CommandError, CommandWire};
+use crate::grant::{self, Grant};
 use crate::id::{BundleId, KeyId, WorkspaceId};
 use crate::jws::{Jws, JwsError, Verified};
-use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_COMMANDS_MAX, BUNDLE_WORKSPACES_MAX};
+use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_COMMANDS_MAX, BUNDLE_WORKSPACES_MAX, GRANT_BYTES_MAX};
 use crate::timestamp::Timestamp;
 use crate::trust::TrustRoot;
 
@@ -88,6 +89,15 @@ pub struct Bundle {
     /// Needed where anything is destroyed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<Force>,
+    /// The signed support grant (see [`crate::grant`]) where a support key asks, instead of operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
+}
+
+/// What has to be known of a stranger's bundle before its signature can be checked. The rest is read when it was.
+#[derive(Deserialize)]
+struct Claimed {
+    grant: Option<String>,
 }
 
 fn default_queue() -> String {
@@ -112,14 +122,33 @@ pub enum BundleError {
 }
 
 impl Bundle {
-    /// Verifies received bytes: a JWS whose every signature is by an unrevoked operator key of `root`.
+    /// Verifies received bytes: a JWS whose every signature is by an unrevoked operator key of `root`, or whose one
+    /// signature is by the support key of the grant that it carries, which such operators have signed.
     ///
     /// Whether those keys **may** ask this is admission's business (scope, class, time, target, replay).
     ///
     /// # Errors
     /// Every [`JwsError`].
     pub fn verify(bytes: &[u8], root: &TrustRoot) -> Result<Verified<Self>, JwsError> {
-        Jws::parse(bytes, TYP, BUNDLE_BYTES_MAX)?.verify(|kid| root.operator(kid).map(|key| key.public_key))
+        let jws = Jws::parse(bytes, TYP, BUNDLE_BYTES_MAX)?;
+        let by_operators = || jws.verify(|kid| root.operator(kid).map(|key| key.public_key));
+        // Nothing is read before its signatures are checked, unless a stranger signed: then only who let him in.
+        if jws.kids().all(|kid| root.operator(kid).is_some()) {
+            return by_operators();
+        }
+        let Ok(Claimed { grant: Some(grant) }) = jws.unverified() else { return by_operators() };
+        let grant = Grant::verify(grant.as_bytes(), root).map_err(JwsError::Grant)?;
+        let support = &grant.get().support;
+        jws.verify(|kid| (*kid == support.kid).then_some(support.public_key))
+    }
+
+    /// The support grant of a verified bundle.
+    ///
+    /// # Errors
+    /// The bundle was not verified, and carries something else.
+    pub fn support(&self) -> Result<Option<Grant>, JwsError> {
+        let read = |text: &String| Jws::parse(text.as_bytes(), grant::TYP, GRANT_BYTES_MAX)?.unverified();
+        self.grant.as_ref().map(read).transpose()
     }
 
     /// Reads a bundle that was verified when it was accepted, from the journal that has kept its bytes since. Its keys

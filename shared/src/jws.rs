@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 
+use crate::grant::GrantError;
 use crate::id::{Digest, KeyId, PublicKey};
 use crate::json::{self, JsonError};
 use crate::limits::SIGNATURES_MAX;
@@ -86,6 +87,9 @@ pub enum JwsError {
     /// Two signatures by one key.
     #[error("key {0} signed twice; each signature must be another key's")]
     SameKeyTwice(KeyId),
+    /// The support grant in a bundle does not stand.
+    #[error("the support grant in the bundle is refused")]
+    Grant(#[source] GrantError),
     /// The verified payload has not the expected shape.
     #[error("the signed payload has not the expected shape")]
     Payload(#[source] JsonError),
@@ -168,6 +172,11 @@ impl Jws {
         }
         let value = json::parse_as(&self.payload).map_err(JwsError::Payload)?;
         Ok(Verified { value, signers, digest: self.digest() })
+    }
+
+    /// The names of the keys that are said to have signed.
+    pub(crate) fn kids(&self) -> impl Iterator<Item = &KeyId> {
+        self.signatures.iter().map(|signature| &signature.kid)
     }
 
     /// Leaves out the signatures of keys that are none of the caller's business.

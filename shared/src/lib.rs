@@ -11,6 +11,7 @@ pub mod chain;
 pub mod command;
 pub mod delivery;
 pub mod desired;
+pub mod grant;
 pub mod id;
 pub mod json;
 pub mod jws;

@@ -25,6 +25,12 @@ pub const BUNDLE_VALIDITY_MS_MAX: i64 = 30 * 24 * 3600 * 1000;
 /// Largest trust root in bytes: 500 operator keys of about 500 bytes each.
 pub const TRUST_ROOT_BYTES_MAX: usize = 256 * 1024;
 
+/// Largest signed support grant in bytes: a kilobyte of content and two signatures come to 2 KB in base64url.
+pub const GRANT_BYTES_MAX: usize = 8 * 1024;
+
+/// Ticket and reason of a support grant together, in bytes: a line or two for the audit.
+pub const GRANT_TEXT_BYTES_MAX: usize = 512;
+
 /// Trust roots that follow the pinned one: one a week for ten years are 520, each some KiB.
 pub const TRUST_ROOTS_MAX: usize = 1024;
 

@@ -17,6 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Action, Class};
+use crate::grant::Level;
 use crate::id::{Digest, KeyId, PublicKey, WorkspaceId};
 use crate::jws::{Jws, JwsError, Verified};
 use crate::limits::TRUST_ROOT_BYTES_MAX;
@@ -53,6 +54,8 @@ pub enum Allowance {
     Class(Class),
     /// One action by name.
     Action(String),
+    /// Granting support access of this level; see [`crate::grant`].
+    Support(Level),
 }
 
 /// An operator's key with what it may do.
@@ -323,6 +326,12 @@ impl TrustRoot {
         if self.revoked.contains(kid) { None } else { find(&self.root.keys, kid) }
     }
 
+    /// Whether a key, or its name, is one of this root, or was revoked.
+    pub fn knows(&self, key: &NamedKey) -> bool {
+        self.revoked.contains(&key.kid)
+            || self.named_keys().any(|(kid, public_key)| *kid == key.kid || public_key == key.public_key)
+    }
+
     /// Every signing key with its name.
     fn named_keys(&self) -> impl Iterator<Item = (&KeyId, PublicKey)> {
         let named = self.root.keys.iter().chain(&self.delivery).map(|key| (&key.kid, key.public_key));
@@ -371,7 +380,13 @@ impl OperatorKey {
         self.allow.iter().any(|allowance| match allowance {
             Allowance::Class(class) => *class == action.class(),
             Allowance::Action(name) => name == action.name(),
+            Allowance::Support(_) => false,
         })
+    }
+
+    /// Whether the key may sign support grants of this level.
+    pub fn may_grant(&self, level: Level) -> bool {
+        self.allow.iter().any(|allowance| matches!(allowance, Allowance::Support(granted) if *granted == level))
     }
 
     /// Whether the key may address this tenant.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use genesis_shared::bundle::{Bundle, TYP, Targets};
 use genesis_shared::command::{Class, CommandWire};
+use genesis_shared::grant::Level;
 use genesis_shared::id::{BundleId, Digest, PublicKey, WorkspaceId};
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
@@ -95,6 +96,7 @@ impl Operator {
             rollout: None,
             commands,
             force: None,
+            grant: None,
         }
     }
 
@@ -125,10 +127,11 @@ pub fn everything(key: &SigningKey) -> OperatorKey {
 
 fn everything_at(key: &SigningKey, now: Timestamp) -> OperatorKey {
     let classes = [Class::Read, Class::Operate, Class::Change, Class::Destroy];
+    let classes = classes.map(Allowance::Class).into_iter();
     OperatorKey {
         kid: key.kid().clone(),
         public_key: key.public(),
-        allow: classes.map(Allowance::Class).into(),
+        allow: classes.chain(Level::ALL.map(Allowance::Support)).collect(),
         workspaces: None,
         queues: None,
         not_before: now.plus_millis(-24 * HOUR_MS),

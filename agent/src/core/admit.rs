@@ -14,6 +14,7 @@
 //! | A10 | a bundle that was already seen |
 //! | A11 | a delivery token that is not the hub's, not for this droplet, bundle and poll, or not fresh; a bundle handed over on the droplet needs none |
 //! | A12 | an action that this version of the agent cannot run |
+//! | A13 | a support grant that does not stand or does not cover the tenant, an action, or the time; it takes the place of A5 and A6 |
 //!
 //! The time used is never behind the latest signed time seen (the time floor), so that a clock set back opens no
 //! window.
@@ -22,8 +23,9 @@ use std::collections::BTreeMap;
 
 use genesis_shared::bundle::{Bundle, BundleError};
 use genesis_shared::chain::Chain;
-use genesis_shared::command::{Class, Command, CommandError};
+use genesis_shared::command::{Action, Class, Command, CommandError};
 use genesis_shared::delivery::{self, Expected};
+use genesis_shared::grant::Grant;
 use genesis_shared::id::{BundleId, Digest, DropletId, JobId, WorkspaceId};
 use genesis_shared::jws::{JwsError, Verified};
 use genesis_shared::limits::{BUNDLE_VALIDITY_MS_MAX, CLOCK_SKEW_S};
@@ -57,6 +59,8 @@ pub enum Rule {
     A11Delivery,
     /// A12: capability.
     A12Unsupported,
+    /// A13: support access.
+    A13Grant,
 }
 
 impl Rule {
@@ -74,6 +78,7 @@ impl Rule {
         Self::A10Replay,
         Self::A11Delivery,
         Self::A12Unsupported,
+        Self::A13Grant,
     ];
 
     /// Stable machine-readable name, the `code` of the refusal.
@@ -91,6 +96,7 @@ impl Rule {
             Self::A10Replay => "a10_replay",
             Self::A11Delivery => "a11_delivery",
             Self::A12Unsupported => "a12_unsupported",
+            Self::A13Grant => "a13_grant",
         }
     }
 }
@@ -215,7 +221,10 @@ fn check(
     let actions = bundle.actions().map_err(|e: BundleError| refuse(Rule::A4Content, Chain(&e).to_string()))?;
     // A root that verified was signed no later than now, whatever the clock says.
     let now = situation.now.max(situation.time_floor).max(situation.root.issued_at);
-    check_signers(&verified, &actions, situation, now).map_err(|(rule, why)| refuse(rule, why))?;
+    match bundle.support().map_err(|e| refuse(Rule::A13Grant, Chain(&e).to_string()))? {
+        Some(grant) => check_grant(&grant, bundle, &actions, now).map_err(|why| refuse(Rule::A13Grant, why))?,
+        None => check_signers(&verified, &actions, situation, now).map_err(|(rule, why)| refuse(rule, why))?,
+    }
 
     // A7.
     if !bundle.targets.include(situation.workspace_id, situation.labels) {
@@ -283,7 +292,7 @@ fn check_delivery(
 /// A5 and A6.
 fn check_signers(
     verified: &Verified<Bundle>,
-    actions: &[genesis_shared::command::Action],
+    actions: &[Action],
     situation: &Situation<'_>,
     now: Timestamp,
 ) -> Result<(), (Rule, String)> {
@@ -320,6 +329,28 @@ fn check_signers(
     Ok(())
 }
 
+/// A13, on a grant whose signatures were verified with the bundle's.
+fn check_grant(grant: &Grant, bundle: &Bundle, actions: &[Action], now: Timestamp) -> Result<(), String> {
+    let ticket = &grant.ticket;
+    if bundle.issuer != grant.support.kid {
+        return Err(format!("issuer {} is not {}, whom {ticket} lets in", bundle.issuer, grant.support.kid));
+    }
+    if bundle.targets.single() != Some(grant.workspace) {
+        return Err(format!("{ticket} is for workspace {} alone", grant.workspace));
+    }
+    if let Some(action) = actions.iter().find(|action| !grant.level.may(**action)) {
+        return Err(format!("{ticket} gives {} access, which does not cover {action}", grant.level.name()));
+    }
+    if bundle.not_before < grant.begins_at() || bundle.not_after > grant.not_after {
+        return Err(format!("{ticket} lasts from {} to {}, and so must the bundle", grant.issued_at, grant.not_after));
+    }
+    // Also by the time of signing: nobody signs under a grant before there is one.
+    if [bundle.issued_at, now].into_iter().any(|at| at < grant.begins_at() || at > grant.not_after) {
+        return Err(format!("{ticket} lasts from {} to {}; ask for a new grant", grant.issued_at, grant.not_after));
+    }
+    Ok(())
+}
+
 /// A8.
 fn check_time(bundle: &Bundle, now: Timestamp) -> Result<(), String> {
     let (from, to) = (bundle.not_before, bundle.not_after);
@@ -349,6 +380,7 @@ fn refuse_jws(error: JwsError) -> Refusal {
         JwsError::UnknownKey(_) => Rule::A2UnknownKey,
         JwsError::BadSignature(_) | JwsError::SameKeyTwice(_) => Rule::A3Signature,
         JwsError::Payload(_) => Rule::A4Content,
+        JwsError::Grant(_) => Rule::A13Grant,
     };
     Refusal { rule, why: Chain(&error).to_string(), bundle_id: None }
 }

@@ -156,7 +156,8 @@ pub fn operator(text: &str, from: Timestamp, until: Timestamp) -> Result<Operato
     operator_key(PublicFile::load(Path::new(file), Kind::Signing)?, scopes, from, until)
 }
 
-/// An operator's key with its scopes, a list of classes, actions by name, `workspace=ID` and `queue=NAME`.
+/// An operator's key with its scopes, a list of classes, actions by name, `support=LEVEL`, `workspace=ID` and
+/// `queue=NAME`.
 ///
 /// # Errors
 /// [`Error::Argument`] for an unknown scope or none that allows anything.
@@ -172,6 +173,8 @@ pub fn operator_key(file: PublicFile, scopes: &str, from: Timestamp, until: Time
                 return Err(refused(format!("no queue is called {queue:?}")));
             }
             queues.push(queue.to_owned());
+        } else if let Some(level) = scope.strip_prefix("support=") {
+            allow.push(Allowance::Support(level.parse().map_err(refused)?));
         } else {
             allow.push(allowance(scope).ok_or_else(|| refused(format!("{scope:?} is neither a class nor an action")))?);
         }

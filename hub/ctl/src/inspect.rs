@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use genesis_shared::bundle::{Bundle, Targets};
 use genesis_shared::command::{Action, Class, Command, CommandWire};
+use genesis_shared::grant::Grant;
 use genesis_shared::id::{BundleId, KeyId};
 use genesis_shared::jws::Verified;
 use genesis_shared::limits::{BUNDLE_VALIDITY_MS_MAX, CLOCK_SKEW_S};
@@ -122,6 +123,11 @@ pub fn objections(verified: &Verified<Bundle>, root: &TrustRoot, now: Timestamp)
     let bundle = verified.get();
     let actions = bundle.actions().unwrap_or_default();
     let mut found = BTreeSet::new();
+    if let Ok(Some(grant)) = bundle.support() {
+        found.extend(beyond_grant(&grant, bundle, &actions, now).map(|why| format!("a13_grant: {why}")));
+        found.extend(times(bundle, now).map(|why| format!("a8_time: {why}")));
+        return found.into_iter().collect();
+    }
     for action in &actions {
         let (signed, needed) = (verified.signers().len(), root.signers.needed(action.class()));
         if signed < needed {
@@ -139,6 +145,16 @@ pub fn objections(verified: &Verified<Bundle>, root: &TrustRoot, now: Timestamp)
         found.insert(format!("a9_trust_root_expired: the trust root expired at {}", root.expires_at));
     }
     found.into_iter().collect()
+}
+
+fn beyond_grant(grant: &Grant, bundle: &Bundle, actions: &[Action], now: Timestamp) -> Option<String> {
+    if bundle.targets.single() != Some(grant.workspace) {
+        return Some(format!("{} is for workspace {} alone", grant.ticket, grant.workspace));
+    }
+    if let Some(action) = actions.iter().find(|action| !grant.level.may(**action)) {
+        return Some(format!("{} access does not cover {action}", grant.level.name()));
+    }
+    (now > grant.not_after).then(|| format!("{} ended at {}", grant.ticket, grant.not_after))
 }
 
 /// Every signer must be in scope, not only enough of them: a signature that may not be there has no reason to be.

@@ -1,11 +1,13 @@
 //! The operator's side of Genesis: makes keys, signs, seals, and talks to the hub; the binary is a thin shell over it.
 //!
-//! Reading order: [`system`], [`error`], [`exit`], [`files`], [`keys`], [`sign`], [`ceremony`], [`orders`], [`inspect`], [`sealing`],
+//! Reading order: [`system`], [`error`], [`exit`], [`files`], [`keys`], [`sign`], [`ceremony`], [`succession`], [`access`],
+//! [`orders`], [`inspect`], [`sealing`],
 //! [`ignition`], [`client`], [`watch`], [`output`], [`progress`], [`cmd`], [`demo`].
 //!
 //! **Invariant:** [`sign`] is the only signer of bundles and trust roots in the whole project, and no part of the hub's
 //! server or of the agent may import this crate: a stolen hub cannot forge a command.
 
+pub mod access;
 pub mod ceremony;
 pub mod client;
 pub mod cmd;

@@ -7,6 +7,7 @@ use genesis_shared::limits::{BUNDLE_BYTES_MAX, BUNDLE_VALIDITY_MS_MAX, CLOCK_SKE
 use genesis_shared::timestamp::Timestamp;
 use serde::Deserialize;
 
+use crate::access;
 use crate::error::Error;
 use crate::keys::SigningKey;
 use crate::sign::Document;
@@ -65,26 +66,65 @@ fn default_validity_hours() -> u32 {
 /// [`Error::Bundle`] for what `shared` refuses, [`Error::Argument`] for no key, impossible times or too many bytes,
 /// [`Error::SignedAlready`] for one key given twice. Nothing is signed then.
 pub fn sign(spec: Spec, keys: &[SigningKey], id: BundleId, now: Timestamp) -> Result<(Bundle, Document), Error> {
-    let refused = |what: &str, why: String| Error::Argument { what: what.to_owned(), why };
-    let issuer = keys.first().ok_or_else(|| refused("--key", "at least one key signs a bundle".into()))?.kid().clone();
+    let refused = |why: String| Error::Argument { what: "validity_hours".to_owned(), why };
     // A droplet whose clock is a little behind would refuse what begins this very moment.
     let not_before = spec.not_before.unwrap_or(now.plus_millis(-CLOCK_SKEW_S * 1000));
     let not_after = not_before.plus_millis(i64::from(spec.validity_hours) * HOUR_MS);
     if spec.validity_hours == 0 || not_after.millis_since(not_before) > BUNDLE_VALIDITY_MS_MAX {
-        return Err(refused("validity_hours", format!("from 1 to {}", BUNDLE_VALIDITY_MS_MAX / HOUR_MS)));
+        return Err(refused(format!("from 1 to {}", BUNDLE_VALIDITY_MS_MAX / HOUR_MS)));
     }
+    complete(spec, keys, Terms { id, now, not_before, not_after, grant: None })
+}
+
+/// Completes a spec and signs it with the support key that a grant lets in; the bundle ends with the grant.
+///
+/// # Errors
+/// As [`sign`]; and [`Error::Argument`] where the grant is for another key or is over.
+pub fn sign_under_grant(
+    spec: Spec,
+    key: SigningKey,
+    grant: &Document,
+    id: BundleId,
+    now: Timestamp,
+) -> Result<(Bundle, Document), Error> {
+    let content = access::read_unverified(grant)?;
+    let refused = |why: String| Err(Error::Argument { what: "--grant".to_owned(), why });
+    if content.support.kid != *key.kid() || content.support.public_key != key.public() {
+        return refused(format!("lets {} in, and this is {}", content.support.kid, key.kid()));
+    }
+    if now > content.not_after {
+        return refused(format!("ended at {}; ask for a new one", content.not_after));
+    }
+    let not_before = now.plus_millis(-CLOCK_SKEW_S * 1000).max(content.begins_at());
+    let terms = Terms { id, now, not_before, not_after: content.not_after, grant: Some(grant.to_text()) };
+    complete(spec, &[key], terms)
+}
+
+/// What is no operator's to write into a spec.
+struct Terms {
+    id: BundleId,
+    now: Timestamp,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    grant: Option<String>,
+}
+
+fn complete(spec: Spec, keys: &[SigningKey], terms: Terms) -> Result<(Bundle, Document), Error> {
+    let refused = |what: &str, why: String| Error::Argument { what: what.to_owned(), why };
+    let issuer = keys.first().ok_or_else(|| refused("--key", "at least one key signs a bundle".into()))?.kid().clone();
     let bundle = Bundle {
-        id,
+        id: terms.id,
         issuer,
-        issued_at: now,
-        not_before,
-        not_after,
+        issued_at: terms.now,
+        not_before: terms.not_before,
+        not_after: terms.not_after,
         targets: spec.targets,
         queue: spec.queue,
         priority: spec.priority,
         rollout: spec.rollout,
         commands: spec.commands,
         force: spec.force,
+        grant: terms.grant,
     };
     bundle.check()?;
     let mut document = Document::draft(&serde_json::to_vec(&bundle).expect("a bundle has a JSON form"));

@@ -101,9 +101,11 @@ fn unverified(error: &JwsError) -> ApiError {
     let message = Chain(error).to_string();
     match error {
         JwsError::TooLarge { .. } => ApiError::too_large(message),
-        JwsError::Header(_) | JwsError::UnknownKey(_) | JwsError::BadSignature(_) | JwsError::SameKeyTwice(_) => {
-            ApiError::refused("bundle_signature", message)
-        }
+        JwsError::Header(_)
+        | JwsError::UnknownKey(_)
+        | JwsError::BadSignature(_)
+        | JwsError::SameKeyTwice(_)
+        | JwsError::Grant(_) => ApiError::refused("bundle_signature", message),
         JwsError::Malformed(_) | JwsError::Encoding(_) | JwsError::SignatureCount(_) | JwsError::Payload(_) => {
             ApiError::refused("bundle_invalid", message)
         }

@@ -61,6 +61,9 @@ pub(super) struct Sign {
     /// FILE is a signed bundle: add signatures to it
     #[arg(long)]
     add: bool,
+    /// The support grant that lets this one key in; the bundle ends with it
+    #[arg(long, value_name = "FILE", conflicts_with = "add")]
+    grant: Option<PathBuf>,
     /// The spec, `-` for standard input; with --add the signed bundle
     #[arg(value_name = "SPEC.json")]
     file: PathBuf,
@@ -88,7 +91,16 @@ fn sign(args: &Sign, format: Format) -> Result<(), Error> {
         (bundle, document)
     } else {
         let spec: Spec = files::read_json(&args.file)?;
-        orders::sign(spec, &keys, BundleId::from_random(system::random()?), system::now())?
+        if let Some(grant) = &args.grant {
+            let grant = Document::parse(&files::read(grant)?)?;
+            let [key] = <[SigningKey; 1]>::try_from(keys).map_err(|_| Error::Argument {
+                what: "--key".into(),
+                why: "a support grant lets one key in, so one key signs".into(),
+            })?;
+            orders::sign_under_grant(spec, key, &grant, BundleId::from_random(system::random()?), system::now())?
+        } else {
+            orders::sign(spec, &keys, BundleId::from_random(system::random()?), system::now())?
+        }
     };
     let text = format!("{}\n", document.to_text());
     match &args.out {

@@ -6,6 +6,7 @@ mod demo;
 mod droplet;
 mod job;
 mod key;
+mod support;
 mod trust;
 
 use std::path::PathBuf;
@@ -82,6 +83,9 @@ enum Noun {
     /// Sign, check and push bundles of commands
     #[command(subcommand)]
     Bundle(bundle::Verb),
+    /// Let a support key in for minutes
+    #[command(subcommand)]
+    Support(support::Verb),
     /// Seal credentials to a droplet
     #[command(subcommand)]
     Credential(credential::CredentialVerb),
@@ -115,6 +119,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Noun::Key(verb) => key::run(verb, global.output),
         Noun::Trust(verb) => trust::run(verb, &global),
         Noun::Bundle(verb) => bundle::run(verb, &global),
+        Noun::Support(verb) => support::run(verb, &global),
         Noun::Credential(verb) => credential::run(verb, &global),
         Noun::Variables(verb) => credential::run_variables(verb, &global),
         Noun::Droplet(verb) => droplet::run(verb, &global),

@@ -152,7 +152,7 @@ pub(super) struct Init {
     #[arg(long, value_name = "K")]
     threshold: usize,
     /// Public file of an operator and what it may ask: classes (read, operate, change, destroy), actions by name,
-    /// and limits (workspace=ID, queue=NAME); repeat it
+    /// support access that it may grant (support=LEVEL), and limits (workspace=ID, queue=NAME); repeat it
     #[arg(long = "operator", value_name = "FILE.pub:SCOPE,…", required = true)]
     operators: Vec<String>,
     /// The hub's delivery key: a public file, or kid=KEY as `genesis-hub init` prints them
@@ -333,6 +333,7 @@ fn scope(key: &OperatorKey) -> String {
     let allow = key.allow.iter().map(|allowance| match allowance {
         Allowance::Class(class) => format!("{class:?}").to_lowercase(),
         Allowance::Action(name) => name.clone(),
+        Allowance::Support(level) => format!("support={}", level.name()),
     });
     let workspaces = key.workspaces.iter().flatten().map(|id| format!("workspace={id}"));
     let queues = key.queues.iter().flatten().map(|queue| format!("queue={queue}"));
