@@ -77,6 +77,10 @@ fn fifteen_thousand_agents_that_lost_their_hub_at_once_come_back_spread_out() {
     let mean = FLEET / WINDOW_S as u64;
     for away in AWAY {
         let most = *came_back(away, |attempt, random| reconnect(USUAL, attempt, random)).iter().max().unwrap();
+        #[allow(clippy::print_stderr, reason = "the figure is worth reading")]
+        {
+            eprintln!("hub away for {away:?}: at most {most} of {FLEET} agents in one second, {mean} are the mean");
+        }
         assert!(most <= 3 * mean, "hub away for {away:?}: {most} agents in one second, {mean} are the mean");
     }
     // The same check refuses a backoff that begins small: after a blink of the hub all are back in a second.

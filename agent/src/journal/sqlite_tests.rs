@@ -170,7 +170,7 @@ fn refuses_a_journal_of_a_newer_agent_and_a_second_process() {
     let fixture = Fixture::new();
     let journal = fixture.open();
     let path = fixture.dir.path().join("journal.db");
-    assert_eq!(Journal::open(&path).err().unwrap().code(), "journal_unusable", "it is locked");
+    assert_eq!(Journal::open(&path).err().unwrap().code(), "journal_in_use", "it is locked");
     journal.write(|tx| tx.pragma_update(None, "user_version", 99)).unwrap();
     drop(journal);
     assert_eq!(Journal::open(&path).err().unwrap().code(), "journal_newer");
