@@ -34,6 +34,9 @@ pub struct Summary {
     pub priority: u8,
     /// Each command in words.
     pub commands: Vec<String>,
+    /// The support grant that lets the issuer in, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub support: Option<String>,
 }
 
 impl Summary {
@@ -49,6 +52,10 @@ impl Summary {
             queue: bundle.queue.clone(),
             priority: bundle.priority,
             commands: bundle.commands.iter().map(in_words).collect(),
+            support: bundle.support().ok().flatten().map(|grant| {
+                let (level, until) = (grant.level.name(), grant.not_after);
+                format!("{level} access until {until} for {}: {}", grant.ticket, grant.reason)
+            }),
         }
     }
 
@@ -65,6 +72,10 @@ impl Summary {
             self.queue,
             self.priority,
         );
+        if let Some(support) = &self.support {
+            // Writing into a String cannot fail.
+            writeln!(text, "support  {support}").expect("a String takes any text");
+        }
         for (n, command) in self.commands.iter().enumerate() {
             // Writing into a String cannot fail.
             writeln!(text, "{:>7}  {command}", n + 1).expect("a String takes any text");

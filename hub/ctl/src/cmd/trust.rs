@@ -321,6 +321,9 @@ fn text(root: &TrustRoot, digest: Digest, signed: &[KeyId]) -> String {
         "  signers   read {}, operate {}, change {}, destroy {}",
         signers.read, signers.operate, signers.change, signers.destroy
     ));
+    if !root.revoked.is_empty() {
+        lines.push(format!("  revoked   {}", kids(&root.revoked)));
+    }
     let able = |class| root.operators.iter().filter(|key| key.allow.contains(&Allowance::Class(class))).count();
     let (can_destroy, needed) = (able(Class::Destroy), signers.needed(Class::Destroy));
     if can_destroy > 0 && can_destroy < needed {
