@@ -71,10 +71,14 @@ impl Droplet {
 
     /// A new life of the agent on the same disk.
     pub fn agent(&self) -> Agent<SimWorld> {
+        self.born().unwrap()
+    }
+
+    fn born(&self) -> Result<Agent<SimWorld>, Fatal> {
         let mut journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
         let crash = self.outside.crash.clone();
         journal.set_hook(Rc::new(move || crash.is_over()));
-        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal).unwrap()
+        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal)
     }
 
     /// Loses the journal, as a bad disk would; n8n, the keys and the hub stay. The hub needs a new handshake then.
@@ -109,12 +113,14 @@ impl Droplet {
         }
     }
 
-    /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash.
+    /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash,
+    /// or if the scene did not end within a long (virtual) time.
     pub async fn one_life<T>(&self, scene: impl Future<Output = T>) -> Option<T> {
-        let agent = self.agent();
+        let agent = self.born().ok()?;
         tokio::select! {
+            biased;
+            played = tokio::time::timeout(LONG, scene) => played.ok(),
             _ = agent.run() => None,
-            played = tokio::time::timeout(LONG, scene) => Some(played.expect("the scene has not ended")),
         }
     }
 

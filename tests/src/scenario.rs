@@ -1,7 +1,7 @@
 //! One scenario per kind of command: what is there before, what is asked, what must be there after.
 
 use genesis_agent::sim::n8n::{Answer, CHANGE, Fault, Kind};
-use genesis_shared::command::CommandWire;
+use genesis_shared::command::{Action, Class, CommandWire};
 use genesis_shared::id::{CredentialName, CredentialType};
 use genesis_shared::report::OutcomeState;
 use genesis_shared::secret::Secret;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::droplet::Droplet;
 use crate::operator::random;
+use crate::proofs::Wrong;
 
 /// What a droplet's n8n holds, as far as a tenant would notice: (name, secret value) and (name, active, path of its
 /// webhook).
@@ -24,13 +25,15 @@ pub struct Held {
 /// A command in its surroundings.
 pub struct Scenario {
     /// For messages.
-    pub name: &'static str,
+    pub name: String,
     /// What it covers.
     pub actions: Vec<String>,
     /// How it ends.
     pub outcome: OutcomeState,
     /// Whether pairs of crashes are enumerated too.
     pub is_small: bool,
+    /// Whether the droplet still has to enrol.
+    pub is_new: bool,
     earlier: fn(Recipient) -> Vec<CommandWire>,
     asked: fn(Recipient) -> Vec<CommandWire>,
     after: fn() -> Held,
@@ -39,6 +42,9 @@ pub struct Scenario {
 impl Scenario {
     /// Brings the droplet to where the scenario begins and answers what n8n holds there.
     pub async fn prepare(&self, droplet: &Droplet) -> Held {
+        if self.is_new {
+            return held(droplet);
+        }
         let recipient = recipient(droplet).await;
         let earlier = (self.earlier)(recipient);
         if !earlier.is_empty() {
@@ -50,42 +56,66 @@ impl Scenario {
 
     /// What is asked.
     pub async fn commands(&self, droplet: &Droplet) -> Vec<CommandWire> {
-        (self.asked)(recipient(droplet).await)
+        let recipient = if self.is_new { nobody() } else { recipient(droplet).await };
+        let mut commands = (self.asked)(recipient);
+        if self.outcome == OutcomeState::Failed {
+            commands.push(refused(recipient));
+        }
+        commands
+    }
+
+    /// The same with one more command at its end, which n8n refuses for good: all of it is taken back. `None` if it
+    /// changes nothing, or what cannot be taken back.
+    pub fn spoiled(&self) -> Option<Self> {
+        let is =
+            |class| self.actions.iter().any(|name| name.parse().is_ok_and(|action: Action| action.class() == class));
+        (is(Class::Change) && !is(Class::Destroy)).then(|| Self {
+            name: format!("{}, taken back", self.name),
+            actions: self.actions.clone(),
+            outcome: OutcomeState::Failed,
+            ..*self
+        })
     }
 
     /// Checks what n8n holds in the end.
-    pub fn check(&self, droplet: &Droplet, before: &Held, what: &str) {
+    ///
+    /// # Errors
+    /// It is not what it should be.
+    pub fn check(&self, droplet: &Droplet, before: &Held, what: &str) -> Result<(), Wrong> {
         let expected = match self.outcome {
             OutcomeState::Succeeded => (self.after)(),
             OutcomeState::Failed | OutcomeState::Rejected | OutcomeState::Expired | OutcomeState::Stuck => {
                 before.clone()
             }
         };
-        assert_eq!(held(droplet), expected, "{what}");
+        let held = held(droplet);
+        if held.has_doubles() {
+            return Err(Wrong::Doubled(format!("{what}: {held:?}")));
+        }
+        if held != expected {
+            return Err(Wrong::Lost(format!("{what}: {held:?} in place of {expected:?}")));
+        }
+        match droplet.outside.n8n.borrow().n8n.api_keys.len() {
+            0 | 1 => Ok(()),
+            keys => Err(Wrong::Doubled(format!("{what}: {keys} API keys"))),
+        }
     }
 
     /// Refuses each changing request of the scenario for good, one after the other, with each undo disturbed
     /// `disturbances - 1` times: the command fails, and n8n holds what it held before.
     pub async fn every_failure_unwinds(&self, disturbances: u32) {
-        let mut n = 0;
-        loop {
-            let droplet = Droplet::new(7);
-            let before = self.prepare(&droplet).await;
-            let commands = self.commands(&droplet).await;
-            let changing = ["POST", "PUT", "PATCH"];
-            let requests = |droplet: &Droplet| {
-                let standin = droplet.outside.n8n.borrow();
-                changing.map(|method| standin.count_prefix(method, "/api/v1/")).iter().sum::<u64>()
-            };
-            let earlier = requests(&droplet);
-            let counted = droplet.run(commands).await;
-            assert_eq!(counted.state, OutcomeState::Succeeded);
-            let total = requests(&droplet) - earlier;
-            if n == total {
-                break;
-            }
+        let droplet = Droplet::new(7);
+        let before = self.prepare(&droplet).await;
+        let commands = self.commands(&droplet).await;
+        let requests = || {
+            let standin = droplet.outside.n8n.borrow();
+            ["POST", "PUT", "PATCH"].map(|method| standin.count_prefix(method, "/api/v1/")).iter().sum::<u64>()
+        };
+        let earlier = requests();
+        let counted = droplet.run(commands).await;
+        assert_eq!(counted.state, OutcomeState::Succeeded, "{}: {}", self.name, counted.message);
+        for n in 0..requests() - earlier {
             self.refuse_nth(n, disturbances, &before).await;
-            n += 1;
         }
     }
 
@@ -105,6 +135,15 @@ impl Scenario {
         assert_eq!(result.state, OutcomeState::Failed, "{what}: {}", result.message);
         assert_eq!(result.code, "n8n_refused", "{what}: it failed there");
         assert_eq!(&held(&droplet), before, "{what}");
+    }
+}
+
+impl Held {
+    fn has_doubles(&self) -> bool {
+        // They are sorted.
+        let doubles = |names: Vec<&String>| names.windows(2).any(|pair| pair[0] == pair[1]);
+        doubles(self.credentials.iter().map(|(name, _)| name).collect())
+            || doubles(self.workflows.iter().map(|(name, ..)| name).collect())
     }
 }
 
@@ -145,6 +184,20 @@ fn inject(recipient: Recipient, value: &str) -> CommandWire {
     sealing::credential(recipient, &name, &kind, &data, random()).unwrap()
 }
 
+/// A credential that n8n refuses: its type has no such field.
+fn refused(recipient: Recipient) -> CommandWire {
+    let (name, kind): (CredentialName, CredentialType) = ("bad".parse().unwrap(), "httpHeaderAuth".parse().unwrap());
+    let data = Secret::new(json!({"no-such-field": "x"}).to_string().into_bytes());
+    sealing::credential(recipient, &name, &kind, &data, random()).unwrap()
+}
+
+/// A recipient for commands that are only looked at, or that carry nothing sealed.
+fn nobody() -> Recipient {
+    let workspace = genesis_shared::id::WorkspaceId::from_random([0; 16]);
+    let key = genesis_shared::seal::SealingKey::from_private(Secret::new([7; 32])).unwrap().public();
+    Recipient { workspace, key }
+}
+
 fn deploy(path: &str) -> CommandWire {
     let node = json!({
         "id": "11111111-1111-4111-8111-111111111111", "name": "Hook", "type": "n8n-nodes-base.webhook",
@@ -173,23 +226,34 @@ pub fn small_tenant(recipient: Recipient) -> Vec<CommandWire> {
     vec![inject(recipient, "one"), deploy("one"), activate()]
 }
 
-/// Every scenario.
+/// Every scenario, and every one that can be taken back once more with a failure at its end.
 pub fn scenarios() -> Vec<Scenario> {
-    let scenario = |name, is_small, earlier, asked: fn(Recipient) -> Vec<CommandWire>, after| {
-        // The actions are read off the commands; the key is of no interest for that.
-        let workspace = genesis_shared::id::WorkspaceId::from_random([0; 16]);
-        let key = genesis_shared::seal::SealingKey::from_private(Secret::new([7; 32])).unwrap().public();
-        let actions = asked(Recipient { workspace, key }).into_iter().map(|command| command.action).collect();
-        Scenario { name, actions, outcome: OutcomeState::Succeeded, is_small, earlier, asked, after }
+    let mut scenarios = good_scenarios();
+    let spoiled: Vec<Scenario> = scenarios.iter().filter_map(Scenario::spoiled).collect();
+    scenarios.extend(spoiled);
+    scenarios
+}
+
+/// The scenarios that succeed.
+pub fn good_scenarios() -> Vec<Scenario> {
+    let scenario = |name: &str, is_small, earlier, asked: fn(Recipient) -> Vec<CommandWire>, after| {
+        // The actions are read off the commands.
+        let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
+        let (name, outcome, is_new) = (name.to_owned(), OutcomeState::Succeeded, false);
+        Scenario { name, actions, outcome, is_small, is_new, earlier, asked, after }
     };
-    vec![
+    let look = |name: &str| {
         scenario(
-            "a look",
+            name,
             true,
             |_| vec![],
             |_| vec![command("HEALTH_CHECK", json!({}))],
             || Held { credentials: vec![], workflows: vec![] },
-        ),
+        )
+    };
+    vec![
+        Scenario { is_new: true, ..look("an enrolment and a look") },
+        look("a look"),
         scenario(
             "a first credential",
             true,
@@ -227,7 +291,7 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario(
             "an update by name",
-            false,
+            true,
             |r| vec![inject(r, "one"), deploy("one")],
             |_| vec![CommandWire { action: "UPDATE_WORKFLOW".into(), ..deploy("two") }],
             || Held { credentials: key_held("one"), workflows: hook_held(false, "two") },
@@ -253,7 +317,7 @@ pub fn scenarios() -> Vec<Scenario> {
         ),
         scenario(
             "three looks",
-            false,
+            true,
             |r| vec![inject(r, "one"), deploy("one"), activate()],
             |_| ["LIST_STATE", "VERIFY", "COLLECT_METRICS"].map(|action| command(action, json!({}))).into(),
             || Held { credentials: key_held("one"), workflows: hook_held(true, "one") },
