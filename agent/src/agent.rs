@@ -63,6 +63,8 @@ pub struct Agent<W> {
     root: RefCell<Option<TrustRoot>>,
     token: RefCell<Option<Secret<String>>>,
     pace: Cell<AgentConfig>,
+    /// Managed things that differ and were not put right, by the last round; `None` before the first.
+    drifts: Cell<Option<u32>>,
     /// There may be a command that changes something.
     work: Notify,
     /// There may be a command that only looks.
@@ -95,6 +97,7 @@ impl<W: World> Agent<W> {
             root: RefCell::new(root),
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),
+            drifts: Cell::new(None),
             work: Notify::new(),
             looks: Notify::new(),
             mail: Notify::new(),
@@ -157,6 +160,7 @@ impl<W: World> Agent<W> {
                 exec.report_round(&round)?;
                 self.mail.notify_one();
             }
+            self.drifts.set(round.left_over().or(self.drifts.get()));
             reported = Some(round);
             tokio::select! {
                 () = self.work.notified() => {}
@@ -248,6 +252,7 @@ impl<W: World> Agent<W> {
             droplet_id: self.settings.droplet_id.clone(),
             timestamp: self.world.clock().now(),
             state: match n8n_status {
+                N8nStatus::Running if self.drifts.get().is_some_and(|count| count > 0) => Condition::Drifted,
                 N8nStatus::Running => health.condition(),
                 // Whatever the host has to spare, the tenant's workflows do not run.
                 N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => Condition::Degraded,
@@ -267,6 +272,8 @@ impl<W: World> Agent<W> {
             boot_epoch: self.world.host().boot_epoch(),
             journal_high_water,
             outbox_depth,
+            desired_generation: self.journal.generation()?,
+            drift_count: self.drifts.get(),
         })
     }
 

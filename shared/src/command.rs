@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::desired::DesiredState;
 use crate::id::{CredentialName, CredentialType, WorkflowKey};
 use crate::seal::Sealed;
 use crate::timestamp::Timestamp;
@@ -142,6 +143,10 @@ pub enum Command {
     CollectMetrics(CollectMetrics),
     /// Puts a credential into n8n.
     InjectCredential(InjectCredential),
+    /// Puts new data behind a credential that is there already; workflows that use it go on working.
+    RotateCredential(InjectCredential),
+    /// Makes n8n what a document says.
+    ApplyState(Box<DesiredState>),
     /// Puts a workflow into n8n, its credentials and variables mapped.
     DeployWorkflow(Box<DeployWorkflow>),
     /// As a deployment, of a workflow that must be there already.
@@ -173,7 +178,7 @@ pub struct CredentialRef {
     pub name: CredentialName,
 }
 
-/// Payload of `INJECT_CREDENTIAL`.
+/// Payload of `INJECT_CREDENTIAL` and `ROTATE_CREDENTIAL`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InjectCredential {
@@ -247,9 +252,13 @@ impl CommandWire {
             Action::ListState => payload::<Nothing>(action, self.payload).map(|_| Command::ListState),
             Action::Verify => payload::<Nothing>(action, self.payload).map(|_| Command::Verify),
             Action::CollectMetrics => payload(action, self.payload).map(Command::CollectMetrics),
+            Action::RotateCredential => payload(action, self.payload).map(Command::RotateCredential),
+            Action::ApplyState => {
+                let state: DesiredState = payload(action, self.payload)?;
+                state.check().map_err(|why| CommandError::Payload { action, why })?;
+                Ok(Command::ApplyState(Box::new(state)))
+            }
             Action::GetLogs
-            | Action::RotateCredential
-            | Action::ApplyState
             | Action::AddTrackingDomain
             | Action::RemoveTrackingDomain
             | Action::RestartN8n
@@ -272,6 +281,8 @@ impl Command {
         match self {
             Self::HealthCheck => Action::HealthCheck,
             Self::InjectCredential(_) => Action::InjectCredential,
+            Self::RotateCredential(_) => Action::RotateCredential,
+            Self::ApplyState(_) => Action::ApplyState,
             Self::DeployWorkflow(_) => Action::DeployWorkflow,
             Self::ActivateWorkflow(_) => Action::ActivateWorkflow,
             Self::ListState => Action::ListState,
@@ -284,36 +295,55 @@ impl Command {
         }
     }
 
-    /// The workflow it puts, if it puts one.
-    pub fn deployment(&self) -> Option<&DeployWorkflow> {
+    /// The workflows it puts.
+    pub fn deployments(&self) -> Vec<&DeployWorkflow> {
         match self {
-            Self::DeployWorkflow(deploy) | Self::UpdateWorkflow(deploy) => Some(deploy),
+            Self::DeployWorkflow(deploy) | Self::UpdateWorkflow(deploy) => vec![deploy],
+            Self::ApplyState(state) => state.workflows.iter().map(|workflow| &workflow.deployment).collect(),
             Self::HealthCheck
             | Self::ListState
             | Self::Verify
             | Self::CollectMetrics(_)
             | Self::InjectCredential(_)
+            | Self::RotateCredential(_)
             | Self::ActivateWorkflow(_)
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
-            | Self::DeleteCredential(_) => None,
+            | Self::DeleteCredential(_) => vec![],
         }
     }
 
-    /// Whether it carries something sealed to one droplet, which makes its bundle a single tenant's.
-    pub fn is_sealed(&self) -> bool {
+    /// The workflow of this key that it puts.
+    pub fn deployment(&self, key: &WorkflowKey) -> Option<&DeployWorkflow> {
+        self.deployments().into_iter().find(|deploy| deploy.key == *key)
+    }
+
+    /// The credentials it puts.
+    pub fn injections(&self) -> &[InjectCredential] {
         match self {
-            Self::InjectCredential(_) => true,
-            Self::DeployWorkflow(deploy) | Self::UpdateWorkflow(deploy) => deploy.sealed_variables.is_some(),
+            Self::InjectCredential(inject) | Self::RotateCredential(inject) => std::slice::from_ref(inject),
+            Self::ApplyState(state) => &state.credentials,
             Self::HealthCheck
             | Self::ListState
             | Self::Verify
             | Self::CollectMetrics(_)
+            | Self::DeployWorkflow(_)
+            | Self::UpdateWorkflow(_)
             | Self::ActivateWorkflow(_)
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
-            | Self::DeleteCredential(_) => false,
+            | Self::DeleteCredential(_) => &[],
         }
+    }
+
+    /// The credential of this name that it puts.
+    pub fn injection(&self, name: &CredentialName) -> Option<&InjectCredential> {
+        self.injections().iter().find(|inject| inject.name == *name)
+    }
+
+    /// Whether it carries something sealed to one droplet, which makes its bundle a single tenant's.
+    pub fn is_sealed(&self) -> bool {
+        !self.injections().is_empty() || self.deployments().iter().any(|deploy| deploy.sealed_variables.is_some())
     }
 }
 

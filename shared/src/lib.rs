@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod chain;
 pub mod command;
 pub mod delivery;
+pub mod desired;
 pub mod id;
 pub mod json;
 pub mod jws;

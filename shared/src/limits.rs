@@ -10,6 +10,9 @@ pub const JSON_DEPTH_MAX: usize = 64;
 /// Commands in one bundle. Seven credentials, seven workflows and their activations are 21; three times that.
 pub const BUNDLE_COMMANDS_MAX: usize = 64;
 
+/// Credentials and workflows in one desired state: what is put by as many commands of a bundle.
+pub const DESIRED_THINGS_MAX: usize = BUNDLE_COMMANDS_MAX;
+
 /// Signatures on one bundle or trust root. Thresholds are 1 to 3 in practice.
 pub const SIGNATURES_MAX: usize = 16;
 

@@ -96,7 +96,8 @@ pub struct Heartbeat {
     /// The droplet's clock.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
     pub timestamp: Timestamp,
-    /// `ACTIVE_HEALTHY` or `ACTIVE_DEGRADED`, as the agent sees itself.
+    /// `ACTIVE_HEALTHY`, `ACTIVE_DEGRADED`, or `DRIFT_DETECTED` where so much differs from what was deployed that an
+    /// operator has to look; as the agent sees itself.
     pub state: String,
     /// n8n's status.
     pub n8n_status: N8nStatus,
@@ -124,6 +125,12 @@ pub struct Heartbeat {
     pub journal_high_water: u64,
     /// Records that wait for delivery.
     pub outbox_depth: u64,
+    /// Generation of the desired state that was applied last; 0 before the first.
+    #[serde(default)]
+    pub desired_generation: u64,
+    /// Managed things that differed from it and were not put right, by the last look; `None` before the first.
+    #[serde(default)]
+    pub drift_count: Option<u32>,
 }
 
 /// Something worth telling that is no command's result.

@@ -34,6 +34,8 @@ pub struct Scenario {
     pub is_small: bool,
     /// Whether the droplet still has to enrol.
     pub is_new: bool,
+    /// Whether it plays on an n8n that cannot update credentials (before 2.7).
+    pub is_old_n8n: bool,
     earlier: fn(Recipient) -> Vec<CommandWire>,
     asked: fn(Recipient) -> Vec<CommandWire>,
     after: fn() -> Held,
@@ -45,6 +47,7 @@ impl Scenario {
         if self.is_new {
             return held(droplet);
         }
+        droplet.outside.n8n.borrow_mut().n8n.config.credentials_update = !self.is_old_n8n;
         // One life for all of it: this is played some ten thousand times.
         let scene = async {
             let key = wait_for(|| async { droplet.outside.hub.enrolled() }).await.sealing_key;
@@ -202,6 +205,19 @@ fn nobody() -> Recipient {
     Recipient { workspace, key }
 }
 
+fn rotate(recipient: Recipient, value: &str) -> CommandWire {
+    CommandWire { action: "ROTATE_CREDENTIAL".into(), ..inject(recipient, value) }
+}
+
+/// One credential and one workflow that uses it, as a desired state.
+fn apply(recipient: Recipient, generation: u64, value: &str, path: &str, active: bool) -> CommandWire {
+    let mut workflow = deploy(path).payload.unwrap();
+    workflow["active"] = json!(active);
+    let credential = inject(recipient, value).payload.unwrap();
+    let payload = json!({"generation": generation, "credentials": [credential], "workflows": [workflow]});
+    command("APPLY_STATE", payload)
+}
+
 fn deploy(path: &str) -> CommandWire {
     let node = json!({
         "id": "11111111-1111-4111-8111-111111111111", "name": "Hook", "type": "n8n-nodes-base.webhook",
@@ -247,8 +263,8 @@ pub fn good_scenarios() -> Vec<Scenario> {
     let scenario = |name: &str, is_small, earlier, asked: fn(Recipient) -> Vec<CommandWire>, after| {
         // The actions are read off the commands.
         let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
-        let (name, outcome, is_new) = (name.to_owned(), OutcomeState::Succeeded, false);
-        Scenario { name, actions, outcome, is_small, is_new, earlier, asked, after }
+        let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
+        Scenario { name, actions, outcome, is_small, is_new: false, is_old_n8n: false, earlier, asked, after }
     };
     let look = |name: &str| {
         scenario(
@@ -322,6 +338,47 @@ pub fn good_scenarios() -> Vec<Scenario> {
             },
             || Held { credentials: vec![], workflows: vec![] },
         ),
+        scenario(
+            "a rotation",
+            true,
+            small_tenant,
+            |r| vec![rotate(r, "two")],
+            || Held { credentials: key_held("two"), workflows: hook_held(true, "one") },
+        ),
+        Scenario {
+            is_old_n8n: true,
+            ..scenario(
+                "a rotation where n8n cannot update credentials",
+                true,
+                small_tenant,
+                |r| vec![rotate(r, "two")],
+                || Held { credentials: key_held("two"), workflows: hook_held(true, "one") },
+            )
+        },
+        scenario(
+            "a first desired state",
+            true,
+            |_| vec![],
+            |r| vec![apply(r, 1, "one", "one", true)],
+            || Held { credentials: key_held("one"), workflows: hook_held(true, "one") },
+        ),
+        scenario(
+            "a newer desired state",
+            false,
+            |r| vec![apply(r, 1, "one", "one", true)],
+            |r| vec![apply(r, 2, "two", "two", false)],
+            || Held { credentials: key_held("two"), workflows: hook_held(false, "two") },
+        ),
+        Scenario {
+            is_old_n8n: true,
+            ..scenario(
+                "a newer desired state where n8n cannot update credentials",
+                false,
+                |r| vec![apply(r, 1, "one", "one", true)],
+                |r| vec![apply(r, 2, "two", "two", true)],
+                || Held { credentials: key_held("two"), workflows: hook_held(true, "two") },
+            )
+        },
         scenario(
             "three looks",
             true,

@@ -26,6 +26,9 @@ struct Arguments {
     /// Play an n8n before 2.8, which cannot list credentials.
     #[arg(long)]
     no_credentials_list: bool,
+    /// Play an n8n before 2.7, which cannot update credentials.
+    #[arg(long)]
+    no_credentials_update: bool,
     /// The seed of all ids.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -41,6 +44,7 @@ async fn main() -> std::io::Result<()> {
         version: arguments.version_string,
         webhook_base: format!("http://{address}/"),
         credentials_list: !arguments.no_credentials_list,
+        credentials_update: !arguments.no_credentials_update,
         ..Config::default()
     };
     let shared = Shared::new(Standin::new(config, arguments.seed));

@@ -9,6 +9,8 @@ pub enum Condition {
     Healthy,
     /// Short of processor, memory or disk for several samples.
     Degraded,
+    /// So much differs from what was deployed that nothing is repaired until an operator has looked.
+    Drifted,
 }
 
 impl Condition {
@@ -17,6 +19,7 @@ impl Condition {
         match self {
             Self::Healthy => "ACTIVE_HEALTHY",
             Self::Degraded => "ACTIVE_DEGRADED",
+            Self::Drifted => "DRIFT_DETECTED",
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use genesis_shared::command::{Command, DeployWorkflow};
+use genesis_shared::command::{Command, DeployWorkflow, InjectCredential};
+use genesis_shared::desired::DesiredState;
 use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 use serde::{Deserialize, Serialize};
 
@@ -29,10 +30,12 @@ pub struct Known {
     pub credentials: BTreeMap<CredentialName, CredentialRow>,
     /// By managed key.
     pub workflows: BTreeMap<WorkflowKey, WorkflowRow>,
+    /// The generation of the desired state that was applied last; 0 before the first.
+    pub generation: u64,
 }
 
-/// Sealed variables, opened, by index of their command.
-pub type OpenedVariables = BTreeMap<usize, BTreeMap<String, String>>;
+/// Sealed variables, opened, by index of their command and the workflow they are for.
+pub type OpenedVariables = BTreeMap<(usize, WorkflowKey), BTreeMap<String, String>>;
 
 /// Which managed workflows use a credential.
 pub type Uses = BTreeMap<CredentialName, BTreeSet<WorkflowKey>>;
@@ -41,11 +44,23 @@ pub type Uses = BTreeMap<CredentialName, BTreeSet<WorkflowKey>>;
 ///
 /// # Errors
 /// `cannot_map`: placeholders, bindings or types that do not fit, all of them; `unknown_workflow`,
-/// `unknown_credential`: a key or name that is neither known nor brought by an earlier command; `credential_in_use`.
+/// `unknown_credential`: a key or name that is neither known nor brought by an earlier command; `credential_in_use`;
+/// `generation_not_newer`: a desired state that was applied already, or one before it.
 pub fn plan(commands: &[Command], known: &Known, uses: Uses, opened: &OpenedVariables) -> Result<Plan, StepError> {
     let types = known.credentials.values().map(|row| (row.name.clone(), row.credential_type.clone())).collect();
     let keys = known.workflows.keys().cloned().collect();
-    let mut planner = Planner { types, keys, uses, opened, steps: Vec::new(), problems: Vec::new() };
+    let generation = known.generation;
+    let mut planner = Planner {
+        commands,
+        types,
+        keys,
+        uses,
+        generation,
+        opened,
+        replaces: false,
+        steps: Vec::new(),
+        problems: Vec::new(),
+    };
     for (command, wish) in commands.iter().enumerate() {
         planner.add(command, wish)?;
     }
@@ -54,10 +69,14 @@ pub fn plan(commands: &[Command], known: &Known, uses: Uses, opened: &OpenedVari
 
 /// What is there as the commands go by.
 struct Planner<'a> {
+    commands: &'a [Command],
     types: BTreeMap<CredentialName, CredentialType>,
     keys: BTreeSet<WorkflowKey>,
     uses: Uses,
+    generation: u64,
     opened: &'a OpenedVariables,
+    /// Whether a credential may be replaced by another one, whose predecessor is removed in the end.
+    replaces: bool,
     steps: Vec<Step>,
     problems: Vec<String>,
 }
@@ -70,18 +89,23 @@ impl Planner<'_> {
             Command::Verify => Step::Verify { command },
             Command::CollectMetrics(_) => Step::CollectMetrics { command },
             Command::InjectCredential(inject) => {
-                self.types.insert(inject.name.clone(), inject.credential_type.clone());
-                let (name, credential_type) = (inject.name.clone(), inject.credential_type.clone());
-                Step::PutCredential { command, name, credential_type }
+                self.put_credential(command, inject);
+                return Ok(());
             }
+            Command::RotateCredential(inject) => {
+                self.must_exist(&inject.name)?;
+                self.put_credential(command, inject);
+                return Ok(());
+            }
+            Command::ApplyState(state) => return self.apply(command, state),
             Command::DeployWorkflow(deploy) => {
-                self.put(command, deploy);
-                Step::CheckReferences { command, key: deploy.key.clone() }
+                self.put_workflow(command, deploy);
+                return Ok(());
             }
             Command::UpdateWorkflow(deploy) => {
                 self.must_know(&deploy.key)?;
-                self.put(command, deploy);
-                Step::CheckReferences { command, key: deploy.key.clone() }
+                self.put_workflow(command, deploy);
+                return Ok(());
             }
             Command::ActivateWorkflow(target) => {
                 self.must_know(&target.key)?;
@@ -107,8 +131,50 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn put(&mut self, command: usize, deploy: &DeployWorkflow) {
-        let found = try_out(deploy, &self.types, self.opened.get(&command));
+    /// The steps of the single commands, and a last one that notes what was applied.
+    fn apply(&mut self, command: usize, state: &DesiredState) -> Result<(), StepError> {
+        if state.generation <= self.generation {
+            let (wished, applied) = (state.generation, self.generation);
+            let message = format!("generation {wished} is not newer than {applied}, which is applied here; raise it");
+            return Err(StepError { code: "generation_not_newer".into(), message, retryable: false });
+        }
+        self.generation = state.generation;
+        for inject in &state.credentials {
+            self.put_credential(command, inject);
+        }
+        for workflow in &state.workflows {
+            self.put_workflow(command, &workflow.deployment);
+        }
+        for workflow in &state.workflows {
+            let key = workflow.deployment.key.clone();
+            self.steps.push(match workflow.active {
+                true => Step::Activate { command, key },
+                false => Step::Deactivate { command, key },
+            });
+        }
+        self.steps.push(Step::NoteGeneration { command });
+        Ok(())
+    }
+
+    /// A credential that is there may get another id, where n8n cannot update credentials: what uses it follows.
+    fn put_credential(&mut self, command: usize, inject: &InjectCredential) {
+        let (name, credential_type) = (inject.name.clone(), inject.credential_type.clone());
+        self.steps.push(Step::PutCredential { command, name, credential_type });
+        let was_there = self.types.insert(inject.name.clone(), inject.credential_type.clone()).is_some();
+        if was_there {
+            self.replaces = true;
+            for key in self.uses.get(&inject.name).into_iter().flatten() {
+                let is_put_later = self.commands[command..].iter().any(|wish| wish.deployment(key).is_some());
+                if !is_put_later {
+                    self.steps.push(Step::Repoint { command, key: key.clone() });
+                }
+            }
+        }
+    }
+
+    fn put_workflow(&mut self, command: usize, deploy: &DeployWorkflow) {
+        let opened = self.opened.get(&(command, deploy.key.clone()));
+        let found = try_out(deploy, &self.types, opened);
         self.problems.extend(found.into_iter().map(|problem| format!("{}: {problem}", deploy.key)));
         self.keys.insert(deploy.key.clone());
         self.forget_uses(&deploy.key);
@@ -116,6 +182,7 @@ impl Planner<'_> {
             self.uses.entry(name.clone()).or_default().insert(deploy.key.clone());
         }
         self.steps.push(Step::PutWorkflow { command, key: deploy.key.clone() });
+        self.steps.push(Step::CheckReferences { command, key: deploy.key.clone() });
     }
 
     fn forget_uses(&mut self, key: &WorkflowKey) {
@@ -133,16 +200,21 @@ impl Planner<'_> {
     }
 
     fn must_be_unused(&self, name: &CredentialName) -> Result<(), StepError> {
-        let refuse = |code: &str, message: String| StepError { code: code.into(), message, retryable: false };
-        if !self.types.contains_key(name) {
-            return Err(refuse("unknown_credential", format!("credential {name} was never injected here")));
-        }
+        self.must_exist(name)?;
         let users: Vec<&str> = self.uses.get(name).into_iter().flatten().map(WorkflowKey::as_str).collect();
         if users.is_empty() {
             return Ok(());
         }
         let message = format!("credential {name} is used by {}; delete or update them first", users.join(", "));
-        Err(refuse("credential_in_use", message))
+        Err(StepError { code: "credential_in_use".into(), message, retryable: false })
+    }
+
+    fn must_exist(&self, name: &CredentialName) -> Result<(), StepError> {
+        if self.types.contains_key(name) {
+            return Ok(());
+        }
+        let message = format!("credential {name} was never injected here; inject it first");
+        Err(StepError { code: "unknown_credential".into(), message, retryable: false })
     }
 
     fn finish(mut self, last: usize) -> Result<Plan, StepError> {
@@ -154,7 +226,8 @@ impl Planner<'_> {
         if self.steps.iter().any(|step| matches!(step, Step::PutCredential { .. } | Step::PutWorkflow { .. })) {
             self.steps.push(Step::RemoveDoubles { command: last });
         }
-        let commit_point = self.steps.iter().position(Step::is_final).unwrap_or(self.steps.len());
+        let without_a_way_back = |step: &Step| step.is_final() || (self.replaces && step.is_clearing());
+        let commit_point = self.steps.iter().position(without_a_way_back).unwrap_or(self.steps.len());
         Ok(Plan { steps: self.steps, commit_point })
     }
 }

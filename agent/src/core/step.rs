@@ -27,6 +27,13 @@ pub enum Step {
         /// Managed key.
         key: WorkflowKey,
     },
+    /// Makes the managed workflow refer to the managed credentials as they are now; its content is the one it has.
+    Repoint {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// Managed key.
+        key: WorkflowKey,
+    },
     /// Reads the workflow back and compares every credential reference with the intended one.
     CheckReferences {
         /// Index of the command in its bundle.
@@ -62,9 +69,15 @@ pub enum Step {
         /// Managed name.
         name: CredentialName,
     },
-    /// Removes what a create whose answer came too late made a second time. Last step of a plan that creates.
+    /// Removes what a create whose answer came too late made a second time, and the credentials that were replaced.
+    /// Last step of a plan that creates.
     RemoveDoubles {
         /// Index of the last command in its bundle.
+        command: usize,
+    },
+    /// Notes the generation of the desired state that the steps before it have brought about.
+    NoteGeneration {
+        /// Index of the command in its bundle.
         command: usize,
     },
     /// Looks at n8n and the host; changes nothing.
@@ -95,12 +108,14 @@ impl Step {
         match self {
             Self::PutCredential { command, .. }
             | Self::PutWorkflow { command, .. }
+            | Self::Repoint { command, .. }
             | Self::CheckReferences { command, .. }
             | Self::Activate { command, .. }
             | Self::Deactivate { command, .. }
             | Self::DeleteWorkflow { command, .. }
             | Self::DeleteCredential { command, .. }
             | Self::RemoveDoubles { command }
+            | Self::NoteGeneration { command }
             | Self::CheckHealth { command }
             | Self::ListState { command }
             | Self::Verify { command }
@@ -113,12 +128,14 @@ impl Step {
         match self {
             Self::PutCredential { name, .. } => format!("put_credential {name}"),
             Self::PutWorkflow { key, .. } => format!("put_workflow {key}"),
+            Self::Repoint { key, .. } => format!("repoint {key}"),
             Self::CheckReferences { key, .. } => format!("check_references {key}"),
             Self::Activate { key, .. } => format!("activate {key}"),
             Self::Deactivate { key, .. } => format!("deactivate {key}"),
             Self::DeleteWorkflow { key, .. } => format!("delete_workflow {key}"),
             Self::DeleteCredential { name, .. } => format!("delete_credential {name}"),
             Self::RemoveDoubles { .. } => "remove_doubles".to_owned(),
+            Self::NoteGeneration { .. } => "note_generation".to_owned(),
             Self::CheckHealth { .. } => "check_health".to_owned(),
             Self::ListState { .. } => "list_state".to_owned(),
             Self::Verify { .. } => "verify".to_owned(),
@@ -131,12 +148,14 @@ impl Step {
         match self {
             Self::PutCredential { .. }
             | Self::PutWorkflow { .. }
+            | Self::Repoint { .. }
             | Self::Activate { .. }
             | Self::Deactivate { .. }
             | Self::DeleteWorkflow { .. }
             | Self::DeleteCredential { .. } => true,
             // What it removes was never wanted.
             Self::RemoveDoubles { .. }
+            | Self::NoteGeneration { .. }
             | Self::CheckReferences { .. }
             | Self::CheckHealth { .. }
             | Self::ListState { .. }
@@ -148,6 +167,16 @@ impl Step {
     /// Whether it can be taken back. A plan's commit point is its first step that cannot.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::DeleteWorkflow { .. } | Self::DeleteCredential { .. })
+    }
+
+    /// The workflow that it makes refer to the managed credentials as they are now.
+    pub fn repointed(&self) -> Option<&WorkflowKey> {
+        if let Self::PutWorkflow { key, .. } | Self::Repoint { key, .. } = self { Some(key) } else { None }
+    }
+
+    /// Whether it removes what the plan has replaced; there is no way back from that either.
+    pub fn is_clearing(&self) -> bool {
+        matches!(self, Self::RemoveDoubles { .. })
     }
 }
 
@@ -194,6 +223,9 @@ pub struct WorkflowRow {
 pub struct Before {
     /// n8n's id of the thing, if it existed.
     pub n8n_id: Option<String>,
+    /// Ids of further credentials under the same marker: none of them was made by this step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
     /// Whether the workflow ran.
     #[serde(default)]
     pub active: bool,
@@ -216,6 +248,9 @@ pub struct StepOutput {
     /// The managed thing that is no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
+    /// The generation to keep when the whole command succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
 }
 
 /// A managed thing that was deleted.
@@ -231,7 +266,7 @@ pub enum Removed {
 impl StepOutput {
     /// An output that changes nothing in the id map.
     pub fn answer(answer: Value) -> Self {
-        Self { answer, credential: None, workflow: None, removed: None }
+        Self { answer, credential: None, workflow: None, removed: None, generation: None }
     }
 }
 

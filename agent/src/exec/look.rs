@@ -1,6 +1,6 @@
 //! Steps that only look: what is managed, what differs from it, how much was executed.
 
-use genesis_shared::command::{CollectMetrics, Command};
+use genesis_shared::command::CollectMetrics;
 use serde_json::json;
 
 use super::Exec;
@@ -24,6 +24,7 @@ pub(super) fn list_state(known: &Known) -> StepOutput {
     StepOutput::answer(json!({
         "credentials": credentials.collect::<Vec<_>>(),
         "workflows": workflows.collect::<Vec<_>>(),
+        "generation": known.generation,
     }))
 }
 
@@ -52,7 +53,10 @@ impl<W: World> Exec<'_, W> {
         let wanted = {
             let source = self.source(row.source)?;
             // A mapping that fails now did not when it was deployed: its credential is gone, which is reported.
-            source.as_ref().and_then(Command::deployment).and_then(|deploy| self.mapped(deploy, known).ok())
+            source
+                .as_ref()
+                .and_then(|command| command.deployment(&row.key))
+                .and_then(|deploy| self.mapped(deploy, known).ok())
         };
         let Some((wanted, _)) = wanted else { return Ok(Content::AsDeployed) };
         let actual = self.world.workflows().workflow(&row.n8n_id).await?;

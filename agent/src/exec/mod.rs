@@ -10,6 +10,7 @@ mod observe;
 pub mod outbox;
 mod perform;
 pub mod reconcile;
+mod replace;
 pub(crate) mod result;
 mod sealed;
 pub mod twice;
@@ -81,6 +82,7 @@ impl Running {
             if let Some(output) = step.output() {
                 known.credentials.extend(output.credential.iter().map(|row| (row.name.clone(), row.clone())));
                 known.workflows.extend(output.workflow.iter().map(|row| (row.key.clone(), row.clone())));
+                known.generation = output.generation.unwrap_or(known.generation);
                 match &output.removed {
                     Some(Removed::Credential(name)) => drop(known.credentials.remove(name)),
                     Some(Removed::Workflow(key)) => drop(known.workflows.remove(key)),
@@ -106,7 +108,11 @@ impl Running {
             }
             changes.removed.extend(state.output().and_then(|output| output.removed.clone()));
             if let Step::PutCredential { name, .. } = step {
-                changes.credentials.extend(self.base.credentials.get(name).map(doubt_credential));
+                // Where it was replaced, the map must name the one that is there now.
+                let made = state.output().and_then(|output| output.credential.as_ref());
+                changes
+                    .credentials
+                    .extend(self.base.credentials.get(name).map(|row| doubt_credential(made.unwrap_or(row))));
             }
             if let Step::PutWorkflow { key, .. } = step {
                 changes.workflows.extend(self.base.workflows.get(key).map(doubt_workflow));
@@ -201,9 +207,8 @@ impl<W: World> Exec<'_, W> {
         let mut uses = Uses::new();
         for row in base.workflows.values() {
             let source = self.source(row.source).ok().flatten();
-            for name in
-                source.as_ref().and_then(Command::deployment).into_iter().flat_map(|d| d.credential_map.values())
-            {
+            let deploy = source.as_ref().and_then(|command| command.deployment(&row.key));
+            for name in deploy.into_iter().flat_map(|deploy| deploy.credential_map.values()) {
                 uses.entry(name.clone()).or_default().insert(row.key.clone());
             }
         }
@@ -294,7 +299,7 @@ impl<W: World> Exec<'_, W> {
                 // Never started, or without an effect: nothing to take back.
                 None => Ok(()),
                 Some(_) if !step.has_effect() => Ok(()),
-                Some(before) => self.undo(&step, before, &running.base).await,
+                Some(before) => self.undo(&step, before, &running.known()).await,
             };
             if let (Ok(()), Some(before)) = (&undone, &before)
                 && twice::asked(Twice::Undos)
@@ -340,6 +345,7 @@ impl<W: World> Exec<'_, W> {
                     credentials: known.credentials.into_values().collect(),
                     workflows: known.workflows.into_values().collect(),
                     removed: running.state.steps.iter().filter_map(|s| s.output()?.removed.clone()).collect(),
+                    generation: (known.generation > running.base.generation).then_some(known.generation),
                 }
             }
             End::Failed(_) => MapChanges::default(),

@@ -1,8 +1,9 @@
 //! One match: step -> port calls. Each arm looks first and acts only on what differs, so it may be repeated.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use genesis_shared::command::{Command, DeployWorkflow, InjectCredential};
+use genesis_shared::desired::DesiredState;
 use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError,
 use crate::core::workflow;
 use crate::exec::look::list_state;
 use crate::exec::mutant::{self, Mutant};
+use crate::exec::observe::managed;
 use crate::ports::{EffectError, ErrorKind, Host, Workflows, World, credential_marker};
 
 impl<W: World> Exec<'_, W> {
@@ -24,58 +26,56 @@ impl<W: World> Exec<'_, W> {
         known: &Known,
     ) -> Result<StepOutput, EffectError> {
         let source = Source { bundle: running.command.seq, command: step.command() };
-        match (step, &running.commands[step.command()]) {
-            (Step::PutCredential { .. }, Command::InjectCredential(inject)) => {
-                self.put_credential(inject, source, before, known).await
+        let command = &running.commands[step.command()];
+        let misfit = || permanent("journal_damaged", "the plan does not fit the bundle it was made from");
+        match step {
+            Step::PutCredential { name, .. } => {
+                let inject = command.injection(name).ok_or_else(misfit)?;
+                self.put_credential(inject, source, before, known, &running.followers()).await
             }
-            (Step::PutWorkflow { .. }, Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy)) => {
-                self.put_workflow(deploy, source, known).await
+            Step::PutWorkflow { key, .. } => {
+                self.put_workflow(command.deployment(key).ok_or_else(misfit)?, source, known).await
             }
-            (Step::CheckReferences { .. }, Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy)) => {
-                self.check_references(deploy, known).await
+            Step::Repoint { key, .. } => self.repoint(key, known).await,
+            Step::CheckReferences { key, .. } => {
+                self.check_references(command.deployment(key).ok_or_else(misfit)?, known).await
             }
-            (Step::Activate { key, .. }, Command::ActivateWorkflow(_)) => self.activate(key, known).await,
-            (Step::Deactivate { key, .. }, Command::DeactivateWorkflow(_)) => self.deactivate(key, known).await,
-            (Step::DeleteWorkflow { key, .. }, Command::DeleteWorkflow(_)) => self.delete_workflow(key, before).await,
-            (Step::DeleteCredential { name, .. }, Command::DeleteCredential(_)) => {
-                self.delete_credential(name, before).await
+            Step::Activate { key, .. } => self.activate(key, known).await,
+            Step::Deactivate { key, .. } => self.deactivate(key, known).await,
+            Step::DeleteWorkflow { key, .. } => self.delete_workflow(key, before).await,
+            Step::DeleteCredential { name, .. } => self.delete_credential(name, before).await,
+            Step::RemoveDoubles { .. } => self.remove_doubles(running, known).await,
+            Step::NoteGeneration { .. } => {
+                let Command::ApplyState(state) = command else { return Err(misfit()) };
+                Ok(note_generation(state, known))
             }
-            (Step::CheckHealth { .. }, Command::HealthCheck) => Ok(self.check_health().await),
-            (Step::ListState { .. }, Command::ListState) => Ok(list_state(known)),
-            (Step::Verify { .. }, Command::Verify) => self.verify(known).await,
-            (Step::CollectMetrics { .. }, Command::CollectMetrics(wish)) => self.collect_metrics(wish).await,
-            (Step::RemoveDoubles { .. }, _) => self.remove_doubles(running, known).await,
-            (
-                Step::PutCredential { .. }
-                | Step::PutWorkflow { .. }
-                | Step::CheckReferences { .. }
-                | Step::Activate { .. }
-                | Step::Deactivate { .. }
-                | Step::DeleteWorkflow { .. }
-                | Step::DeleteCredential { .. }
-                | Step::CheckHealth { .. }
-                | Step::ListState { .. }
-                | Step::Verify { .. }
-                | Step::CollectMetrics { .. },
-                _,
-            ) => Err(permanent("journal_damaged", "the plan does not fit the bundle it was made from")),
+            Step::CheckHealth { .. } => Ok(self.check_health().await),
+            Step::ListState { .. } => Ok(list_state(known)),
+            Step::Verify { .. } => self.verify(known).await,
+            Step::CollectMetrics { .. } => {
+                let Command::CollectMetrics(wish) = command else { return Err(misfit()) };
+                self.collect_metrics(wish).await
+            }
         }
     }
 
+    /// `followers` are the workflows that will be made to refer to whatever takes the credential's place.
     pub(super) async fn put_credential(
         &self,
         inject: &InjectCredential,
         source: Source,
         before: &Before,
         known: &Known,
+        followers: &BTreeSet<WorkflowKey>,
     ) -> Result<StepOutput, EffectError> {
         let InjectCredential { name, credential_type, .. } = inject;
         let data = self.open_credential(inject).map_err(from_step_error)?;
         let fingerprint = self.identity.fingerprint(&data);
+        let n8n = self.world.workflows();
         let blind = before.n8n_id.is_none() && mutant::is(Mutant::RepeatCreateBlindly);
-        let found = if blind { None } else { self.find_credential(name, credential_type, known).await? };
+        let all = if blind { vec![] } else { n8n.credentials().await? };
         let unchanged = known.credentials.get(name).is_some_and(|row| row.fingerprint == fingerprint);
-        let (n8n_id, changed) = match found {
+        let (n8n_id, changed) = match managed(&all, name, credential_type, known) {
             Some(info) if info.credential_type != credential_type.as_str() => {
                 let message = format!(
                     "credential {name} is of type {} in n8n, not {credential_type}; give the new one another name",
@@ -83,26 +83,33 @@ impl<W: World> Exec<'_, W> {
                 );
                 return Err(permanent("credential_type_differs", &message));
             }
-            Some(info) if unchanged => (info.id, false),
-            Some(info) => {
-                match self.world.workflows().update_credential(&info.id, &data).await {
-                    // It was not there before this step and is now: an earlier try made it. Where n8n cannot update
-                    // credentials, that it did so with this very data has to be believed.
-                    Err(error) if error.code == "n8n_cannot_update_credentials" && before.n8n_id.is_none() => {}
-                    other => other?,
+            Some(info) if unchanged => (info.id.clone(), false),
+            Some(info) => match n8n.update_credential(&info.id, &data).await {
+                Err(error) if error.code == "n8n_cannot_update_credentials" => {
+                    (self.replace_credential(inject, &data, before, &all, followers).await?, true)
                 }
-                (info.id, true)
-            }
-            None => {
-                let marker = credential_marker(name);
-                (self.world.workflows().create_credential(&marker, credential_type, &data).await?, true)
-            }
+                other => other.map(|()| (info.id.clone(), true))?,
+            },
+            None => (n8n.create_credential(&credential_marker(name), credential_type, &data).await?, true),
         };
         let answer = json!({"name": name, "credential_id": n8n_id, "changed": changed});
         let (name, credential_type) = (name.clone(), credential_type.clone());
         let source = if changed { source } else { known.credentials.get(&name).map_or(source, |row| row.source) };
         let row = CredentialRow { name, credential_type, n8n_id, fingerprint, source };
         Ok(StepOutput { credential: Some(row), ..StepOutput::answer(answer) })
+    }
+
+    /// The workflow as it was deployed, with the credentials of now; read back at once.
+    async fn repoint(&self, key: &WorkflowKey, known: &Known) -> Result<StepOutput, EffectError> {
+        let row = known.workflows.get(key);
+        let source = row.map(|row| self.source(row.source)).transpose()?.flatten();
+        let (Some(row), Some(deploy)) = (row, source.as_ref().and_then(|command| command.deployment(key))) else {
+            return Err(permanent("cannot_restore", &format!("the journal does not hold what {key} was made from")));
+        };
+        let output = self.put_workflow(deploy, row.source, known).await?;
+        self.check_references(deploy, known).await?;
+        let answer = json!({"changed": output.answer["changed"]});
+        Ok(StepOutput { answer, ..output })
     }
 
     pub(super) async fn put_workflow(
@@ -204,50 +211,6 @@ impl<W: World> Exec<'_, W> {
         Ok(StepOutput { removed: Some(Removed::Credential(name.clone())), ..StepOutput::answer(answer) })
     }
 
-    /// Each thing that was not there before this command and is now there more than once was made by a create whose
-    /// answer never came, and which n8n carried out later than this agent looked.
-    async fn remove_doubles(&self, running: &Running, known: &Known) -> Result<StepOutput, EffectError> {
-        let n8n = self.world.workflows();
-        let created = |step: &Step| match (step, running.before(step)) {
-            (Step::PutCredential { name, .. }, Some(Before { n8n_id: None, .. })) => Some((Some(name.clone()), None)),
-            (Step::PutWorkflow { key, .. }, Some(Before { n8n_id: None, .. })) => Some((None, Some(key.clone()))),
-            _ => None,
-        };
-        let created: Vec<_> = running.plan.steps.iter().filter_map(created).collect();
-        let mut removed = 0;
-        if created.iter().any(|(name, _)| name.is_some()) {
-            for info in n8n.credentials().await? {
-                let double = |name: &CredentialName| {
-                    let row = known.credentials.get(name);
-                    info.name == credential_marker(name)
-                        && row.is_some_and(|row| {
-                            row.n8n_id != info.id && row.credential_type.as_str() == info.credential_type
-                        })
-                };
-                let older = running.base.credentials.values().any(|row| row.n8n_id == info.id);
-                if !older && created.iter().filter_map(|(name, _)| name.as_ref()).any(double) {
-                    n8n.delete_credential(&info.id).await?;
-                    removed += 1;
-                }
-            }
-        }
-        if created.iter().any(|(_, key)| key.is_some()) {
-            for info in n8n.workflows().await? {
-                let row = info.key.as_ref().and_then(|key| known.workflows.get(key));
-                let ours = created.iter().any(|(_, key)| key.is_some() && *key == info.key);
-                let older = running.base.workflows.values().any(|row| row.n8n_id == info.id);
-                if ours && !older && row.is_some_and(|row| row.n8n_id != info.id) {
-                    n8n.delete_workflow(&info.id).await?;
-                    removed += 1;
-                }
-            }
-        }
-        if removed > 0 {
-            tracing::warn!(removed, "removed what late answers of n8n had made twice");
-        }
-        Ok(StepOutput::answer(Value::Null))
-    }
-
     /// Never fails: that n8n is down is an answer.
     async fn check_health(&self) -> StepOutput {
         let n8n = self.world.workflows();
@@ -281,6 +244,19 @@ impl<W: World> Exec<'_, W> {
         })?;
         Ok(workflow::request_body(&mapped))
     }
+}
+
+/// What was applied, and what is managed here and stands in no document: it stays, for only a destructive command deletes.
+fn note_generation(state: &DesiredState, known: &Known) -> StepOutput {
+    let named = |name: &&CredentialName| state.credentials.iter().any(|inject| inject.name == **name);
+    let keyed = |key: &&WorkflowKey| state.workflows.iter().any(|workflow| workflow.deployment.key == **key);
+    let credentials: Vec<_> = known.credentials.keys().filter(|name| !named(name)).collect();
+    let workflows: Vec<_> = known.workflows.keys().filter(|key| !keyed(key)).collect();
+    let answer = json!({
+        "generation": state.generation,
+        "not_in_document": {"credentials": credentials, "workflows": workflows},
+    });
+    StepOutput { generation: Some(state.generation), ..StepOutput::answer(answer) }
 }
 
 /// The workflow's row with another wish for its activation.

@@ -4,7 +4,6 @@
 //! There is no saga here and nothing to undo. The id map in the journal is the intent, every repair looks before it
 //! acts, and what a crash cuts short the next round finds and finishes.
 
-use genesis_shared::command::Command;
 use genesis_shared::id::{CredentialName, WorkflowKey};
 use genesis_shared::report::{Event, Record};
 
@@ -27,6 +26,17 @@ pub enum Reconciled {
     TooMuch(Vec<Drift>),
     /// n8n could not be looked at or would not be put right; the next round tries again.
     NotNow(EffectError),
+}
+
+impl Reconciled {
+    /// How much differs after it; `None` where nobody could look.
+    pub fn left_over(&self) -> Option<u32> {
+        match self {
+            Self::InOrder | Self::Repaired(_) => Some(0),
+            Self::TooMuch(drifts) => Some(u32::try_from(drifts.len()).unwrap_or(u32::MAX)),
+            Self::NotNow(_) => None,
+        }
+    }
 }
 
 impl<W: World> Exec<'_, W> {
@@ -117,15 +127,21 @@ impl<W: World> Exec<'_, W> {
 
     async fn put_back_credential(&self, name: &CredentialName, known: &Known) -> Result<MapChanges, EffectError> {
         let row = known.credentials.get(name).ok_or_else(|| lost(name.as_str()))?;
-        let Some(Command::InjectCredential(inject)) = self.source(row.source)? else { return Err(lost(name.as_str())) };
-        let output = self.put_credential(&inject, row.source, &Before::default(), known).await?;
+        let source = self.source(row.source)?;
+        let Some(inject) = source.as_ref().and_then(|command| command.injection(name)) else {
+            return Err(lost(name.as_str()));
+        };
+        let followers = known.workflows.keys().cloned().collect();
+        let output = self.put_credential(inject, row.source, &Before::default(), known, &followers).await?;
         Ok(MapChanges { credentials: output.credential.into_iter().collect(), ..MapChanges::default() })
     }
 
     async fn put_back_workflow(&self, key: &WorkflowKey, known: &Known) -> Result<MapChanges, EffectError> {
         let row = known.workflows.get(key).ok_or_else(|| lost(key.as_str()))?;
         let source = self.source(row.source)?;
-        let Some(deploy) = source.as_ref().and_then(Command::deployment) else { return Err(lost(key.as_str())) };
+        let Some(deploy) = source.as_ref().and_then(|command| command.deployment(key)) else {
+            return Err(lost(key.as_str()));
+        };
         let output = self.put_workflow(deploy, row.source, known).await?;
         let mut now_known = known.clone();
         now_known.workflows.extend(output.workflow.iter().map(|row| (row.key.clone(), row.clone())));

@@ -1,5 +1,6 @@
 //! The fold of a command's events -> the result that the operator sees.
 
+use genesis_shared::command::Command;
 use genesis_shared::limits::{MESSAGE_BYTES_MAX, RECORD_BYTES_MAX};
 use genesis_shared::report::{CommandResult, OutcomeState, Record, StepTrace};
 use genesis_shared::timestamp::Timestamp;
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Running;
 use crate::core::saga::{End, Event, StepState};
+use crate::core::step::Step;
 
 pub(super) fn result(running: &Running, end: &End, now: Timestamp) -> CommandResult {
     let (state, code, message, retryable) = match end {
@@ -83,13 +85,34 @@ fn span(running: &Running, n: usize) -> (Timestamp, Timestamp) {
     (first, times.next_back().map_or(first, |(at, _)| *at))
 }
 
-/// One answer per command: what its first answering step said.
+/// One answer per command: what its first answering step said; of a desired state, all that its steps did.
 fn output(running: &Running) -> Value {
-    let answer = |command: usize| {
-        let steps = running.plan.steps.iter().zip(&running.state.steps);
-        let outputs = steps.filter(|(step, _)| step.command() == command).filter_map(|(_, state)| state.output());
-        let mut answers = outputs.map(|output| &output.answer).filter(|answer| !answer.is_null());
-        answers.next().cloned().unwrap_or(Value::Null)
+    let steps = || running.plan.steps.iter().zip(&running.state.steps);
+    let answers = |command: usize| {
+        let of_command = steps().filter(move |(step, _)| step.command() == command);
+        of_command.filter_map(|(step, state)| Some((step, &state.output()?.answer))).filter(|(_, a)| !a.is_null())
     };
-    (0..running.commands.len()).map(answer).collect()
+    let answer = |(n, command): (usize, &Command)| {
+        if let Command::ApplyState(_) = command {
+            return applied(answers(n));
+        }
+        answers(n).next().map_or(Value::Null, |(_, answer)| answer.clone())
+    };
+    running.commands.iter().enumerate().map(answer).collect()
+}
+
+/// What bringing about a desired state came to: the steps that had to change something, and how many had not.
+fn applied<'a>(answers: impl Iterator<Item = (&'a Step, &'a Value)>) -> Value {
+    let (mut changed, mut unchanged) = (Vec::new(), 0);
+    let mut note = json!({});
+    for (step, answer) in answers {
+        match (step, answer.get("changed")) {
+            (Step::NoteGeneration { .. }, _) => note = answer.clone(),
+            (_, Some(Value::Bool(true))) => changed.push(step.title()),
+            _ => unchanged += 1,
+        }
+    }
+    note["changed"] = json!(changed);
+    note["unchanged"] = json!(unchanged);
+    note
 }

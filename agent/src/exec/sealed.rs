@@ -20,13 +20,13 @@ impl<W: World> Exec<'_, W> {
     pub(super) fn open_all(&self, commands: &[Command]) -> Result<OpenedVariables, StepError> {
         let mut opened = OpenedVariables::new();
         for (n, command) in commands.iter().enumerate() {
-            if let Command::InjectCredential(inject) = command {
+            for inject in command.injections() {
                 drop(self.open_credential(inject)?);
             }
-            if let Some(variables) =
-                command.deployment().map(|deploy| self.open_variables(deploy)).transpose()?.flatten()
-            {
-                opened.insert(n, variables);
+            for deploy in command.deployments() {
+                if let Some(variables) = self.open_variables(deploy)? {
+                    opened.insert((n, deploy.key.clone()), variables);
+                }
             }
         }
         Ok(opened)
@@ -70,13 +70,14 @@ impl<W: World> Exec<'_, W> {
     pub(super) fn secrets(&self, commands: &[Command]) -> Vec<Secret<String>> {
         let mut found = Vec::new();
         for command in commands {
-            if let Command::InjectCredential(inject) = command {
+            for inject in command.injections() {
                 let data = self.open_credential(inject).ok();
                 let value = data.and_then(|data| serde_json::from_slice(data.expose()).ok());
                 value.iter().for_each(|value| texts(value, &mut found));
             }
-            let variables = command.deployment().and_then(|deploy| self.open_variables(deploy).ok().flatten());
-            let values = variables.into_iter().flatten().map(|(_, text)| text);
+            let variables =
+                command.deployments().into_iter().filter_map(|deploy| self.open_variables(deploy).ok().flatten());
+            let values = variables.flatten().map(|(_, text)| text);
             found.extend(values.filter(|text| is_telling(text)).map(Secret::new));
         }
         found

@@ -12,18 +12,19 @@ use crate::core::workflow;
 use crate::ports::{EffectError, ErrorKind, Workflows, World};
 
 impl<W: World> Exec<'_, W> {
-    /// `base` is the id map without the command that is being undone.
+    /// `base` is the id map without this step and those after it.
     pub(super) async fn undo(&self, step: &Step, before: &Before, base: &Known) -> Result<(), EffectError> {
         match step {
             Step::PutCredential { name, credential_type, .. } => {
                 self.undo_credential(name, credential_type, before, base).await
             }
-            Step::PutWorkflow { key, .. } => self.undo_workflow(key, before, base).await,
+            Step::PutWorkflow { key, .. } | Step::Repoint { key, .. } => self.undo_workflow(key, before, base).await,
             Step::Activate { key, .. } | Step::Deactivate { key, .. } => self.undo_activation(key, before, base).await,
             // From the commit point on nothing is undone; the saga does not come here.
             Step::DeleteWorkflow { key, .. } => Err(cannot_restore(&format!("workflow {key}"))),
             Step::DeleteCredential { name, .. } => Err(cannot_restore(&format!("credential {name}"))),
             Step::RemoveDoubles { .. }
+            | Step::NoteGeneration { .. }
             | Step::CheckReferences { .. }
             | Step::CheckHealth { .. }
             | Step::ListState { .. }
@@ -47,15 +48,16 @@ impl<W: World> Exec<'_, W> {
             }
             return Ok(());
         };
+        self.remove_successors(name, credential_type, before).await?;
         // Its former data are still sealed in the bundle that brought them.
         let row = base.credentials.get(name);
         let former = row.map(|row| self.source(row.source)).transpose()?.flatten();
-        let Some(Command::InjectCredential(former)) = former else {
+        let Some(former) = former.as_ref().and_then(|command| command.injection(name)) else {
             return Err(cannot_restore(&format!("credential {name}")));
         };
-        let data = self.open_credential(&former).map_err(|e| permanent("cannot_open", &e.message))?;
+        let data = self.open_credential(former).map_err(|e| permanent("cannot_open", &e.message))?;
         match n8n.update_credential(id, &data).await {
-            // Where n8n cannot update credentials, the step cannot have updated this one.
+            // Where n8n cannot update credentials, the step has not updated this one but made another.
             Err(error) if error.code == "n8n_cannot_update_credentials" => Ok(()),
             other => other,
         }
@@ -77,7 +79,7 @@ impl<W: World> Exec<'_, W> {
         }
         let row = base.workflows.get(key);
         let former = row.map(|row| self.source(row.source)).transpose()?.flatten();
-        let Some(former) = former.as_ref().and_then(Command::deployment) else {
+        let Some(former) = former.as_ref().and_then(|command| command.deployment(key)) else {
             return Err(cannot_restore(&format!("workflow {key}")));
         };
         let (body, _) = self.mapped(former, base)?;
@@ -109,18 +111,33 @@ impl<W: World> Exec<'_, W> {
 
     /// The commands that the things which these ones change came from.
     pub(super) fn former(&self, commands: &[Command], base: &Known) -> Vec<Command> {
-        let source = |command: &Command| match command {
-            Command::InjectCredential(inject) => base.credentials.get(&inject.name).map(|row| row.source),
-            Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy) => {
-                base.workflows.get(&deploy.key).map(|row| row.source)
+        let mut sources = Vec::new();
+        for command in commands {
+            let names = command.injections().iter().map(|inject| &inject.name);
+            let keys = command.deployments().into_iter().map(|deploy| &deploy.key);
+            sources.extend(names.filter_map(|name| base.credentials.get(name)).map(|row| row.source));
+            sources.extend(keys.filter_map(|key| base.workflows.get(key)).map(|row| row.source));
+            match command {
+                Command::ActivateWorkflow(target)
+                | Command::DeactivateWorkflow(target)
+                | Command::DeleteWorkflow(target) => {
+                    sources.extend(base.workflows.get(&target.key).map(|row| row.source));
+                }
+                Command::DeleteCredential(target) => {
+                    sources.extend(base.credentials.get(&target.name).map(|row| row.source));
+                }
+                Command::InjectCredential(_)
+                | Command::RotateCredential(_)
+                | Command::ApplyState(_)
+                | Command::DeployWorkflow(_)
+                | Command::UpdateWorkflow(_)
+                | Command::HealthCheck
+                | Command::ListState
+                | Command::Verify
+                | Command::CollectMetrics(_) => {}
             }
-            Command::ActivateWorkflow(target)
-            | Command::DeactivateWorkflow(target)
-            | Command::DeleteWorkflow(target) => base.workflows.get(&target.key).map(|row| row.source),
-            Command::DeleteCredential(target) => base.credentials.get(&target.name).map(|row| row.source),
-            Command::HealthCheck | Command::ListState | Command::Verify | Command::CollectMetrics(_) => None,
-        };
-        let sources = commands.iter().filter_map(source);
+        }
+        let sources = sources.into_iter();
         sources.filter_map(|source| self.source(source).ok().flatten()).collect()
     }
 

@@ -134,6 +134,8 @@ pub struct MapChanges {
     pub workflows: Vec<WorkflowRow>,
     /// What is no more.
     pub removed: Vec<Removed>,
+    /// The generation of the desired state, if one was applied.
+    pub generation: Option<u64>,
 }
 
 /// How a command ends.

@@ -244,6 +244,7 @@ impl Journal {
             credentials: credentials.collect::<Result<_>>()?,
             workflows: workflows.collect::<Result<_>>()?,
             removed: changes.removed.clone(),
+            generation: changes.generation,
         })
     }
 
@@ -259,7 +260,7 @@ impl Journal {
                 rows.collect()
             })
         };
-        let mut known = Known::default();
+        let mut known = Known { generation: self.generation()?, ..Known::default() };
         for (name, record) in rows("SELECT name, record FROM credential")? {
             if let Some(row) = readable(self.decode::<CredentialRow>("credential", &name, &record)) {
                 known.credentials.insert(row.name.clone(), row);
@@ -335,6 +336,15 @@ impl Journal {
         Ok(Timestamp::from_millis(floor.unwrap_or(0)))
     }
 
+    /// The generation of the desired state that was applied last; 0 before the first.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn generation(&self) -> Result<u64> {
+        let kept = self.meta(META_GENERATION)?.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
+        Ok(kept.unwrap_or(0))
+    }
+
     /// A single value.
     ///
     /// # Errors
@@ -399,6 +409,7 @@ struct Rows {
     credentials: Vec<(String, Vec<u8>)>,
     workflows: Vec<(String, Vec<u8>)>,
     removed: Vec<Removed>,
+    generation: Option<u64>,
 }
 
 fn write_rows(tx: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
@@ -414,8 +425,14 @@ fn write_rows(tx: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
             Removed::Workflow(key) => tx.execute("DELETE FROM workflow WHERE key = ?", [key.as_str()])?,
         };
     }
+    if let Some(generation) = rows.generation {
+        set_meta(tx, META_GENERATION, generation.to_string().as_bytes())?;
+    }
     Ok(())
 }
+
+/// Key of the single value that holds the generation of the desired state.
+const META_GENERATION: &str = "desired_generation";
 
 fn append(tx: &Transaction<'_>, seq: i64, now: Timestamp, record: &[u8]) -> rusqlite::Result<()> {
     tx.execute(

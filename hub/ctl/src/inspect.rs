@@ -93,7 +93,13 @@ pub fn in_words(wire: &CommandWire) -> String {
     let what = match wire.parse() {
         Ok(Command::HealthCheck | Command::ListState | Command::Verify) | Err(_) => String::new(),
         Ok(Command::CollectMetrics(wish)) => wish.since.map(|since| format!(" since {since}")).unwrap_or_default(),
-        Ok(Command::InjectCredential(inject)) => {
+        Ok(Command::ApplyState(state)) => format!(
+            " generation {}: {} credentials, {} workflows",
+            state.generation,
+            state.credentials.len(),
+            state.workflows.len()
+        ),
+        Ok(Command::InjectCredential(inject) | Command::RotateCredential(inject)) => {
             format!(" {} ({}), sealed to {}", inject.name, inject.credential_type, inject.sealed_data.recipient)
         }
         Ok(Command::DeployWorkflow(deploy) | Command::UpdateWorkflow(deploy)) => {

@@ -215,7 +215,7 @@ impl<T: Transport, F: Files, E: Entropy> Workflows for N8n<T, F, E> {
             Err(error) if error.code == "n8n_no_such_method" => Err(EffectError::new(
                 ErrorKind::Permanent,
                 "n8n_cannot_update_credentials",
-                "this n8n cannot update a credential; inject it under a new name and deploy its workflows again",
+                "this n8n cannot update a credential in place",
             )),
             other => other.map(drop),
         }

@@ -23,6 +23,8 @@ pub struct Config {
     pub webhook_base: String,
     /// Whether `GET /api/v1/credentials` exists: true from 2.8 on, else 405.
     pub credentials_list: bool,
+    /// Whether `PATCH /api/v1/credentials/{id}` exists: true from 2.7 on, else 405.
+    pub credentials_update: bool,
     /// Whether numbers pass through doubles, as they do in the real n8n.
     pub js_numbers: bool,
 }
@@ -33,6 +35,7 @@ impl Default for Config {
             version: "stand-in".to_owned(),
             webhook_base: "http://localhost:5678/".to_owned(),
             credentials_list: true,
+            credentials_update: true,
             js_numbers: true,
         }
     }

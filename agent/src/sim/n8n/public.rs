@@ -126,7 +126,11 @@ pub fn handle(n8n: &mut N8n, request: &Request) -> Outcome {
 }
 
 fn find(n8n: &N8n, method: &str, segments: &[&str]) -> Result<(&'static Route, Vec<String>), Answer> {
-    let offered = |route: &&Route| route.path != "credentials" || route.method != "GET" || n8n.config.credentials_list;
+    let offered = |route: &&Route| match (route.method, route.path) {
+        ("GET", "credentials") => n8n.config.credentials_list,
+        ("PATCH", "credentials/{}") => n8n.config.credentials_update,
+        _ => true,
+    };
     let path = ROUTES.iter().find_map(|route| matches(route.path, segments).then_some(route.path));
     let Some(path) = path else { return Err(Answer::message(404, "not found")) };
     let route = ROUTES.iter().filter(offered).find(|route| route.path == path && route.method == method);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use genesis_shared::command::Action;
 use genesis_shared::id::{CredentialName, CredentialType, DropletId, PublicKey, WorkflowKey, WorkspaceId};
 use genesis_shared::secret::Secret;
 use serde::Serialize;
@@ -16,7 +17,8 @@ use crate::sealing::{self, Recipient};
 use crate::system;
 
 const CREDENTIAL: &str = "\
-Prints the INJECT_CREDENTIAL command to put into a spec.
+Prints the INJECT_CREDENTIAL command to put into a spec, with --rotate a ROTATE_CREDENTIAL: new data for a
+credential that is there already. Its payload is also an entry of `credentials` in an APPLY_STATE.
 
 Example:
   genesisctl credential seal --name gmail --type gmailOAuth2 --droplet 4711 data.json
@@ -41,6 +43,9 @@ pub(super) enum CredentialVerb {
         /// n8n's type, for example smtp
         #[arg(long = "type", value_name = "TYPE")]
         credential_type: CredentialType,
+        /// The credential is there already: refuse to make a new one
+        #[arg(long)]
+        rotate: bool,
         #[command(flatten)]
         to: To,
         /// n8n's data object for that type, `-` for standard input
@@ -109,10 +114,13 @@ impl To {
 }
 
 pub(super) fn run(verb: CredentialVerb, global: &Global) -> Result<(), Error> {
-    let CredentialVerb::Seal { name, credential_type, to, file } = verb;
+    let CredentialVerb::Seal { name, credential_type, rotate, to, file } = verb;
     let data = Secret::new(files::read(&file)?);
     let recipient = to.recipient(global)?;
-    let command = sealing::credential(recipient, &name, &credential_type, &data, system::random()?)?;
+    let mut command = sealing::credential(recipient, &name, &credential_type, &data, system::random()?)?;
+    if rotate {
+        command.action = Action::RotateCredential.name().to_owned();
+    }
     print(global.output, &command);
     Ok(())
 }
