@@ -10,14 +10,13 @@ use genesis_agent::journal::Journal;
 use genesis_agent::ports::Clock;
 use genesis_agent::sim::hub::DELIVERY_KID;
 use genesis_agent::sim::{Outside, SimWorld};
-use genesis_shared::bundle::Force;
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
 use genesis_shared::trust::NamedKey;
 use tempfile::TempDir;
 
-use crate::operator::{Operator, sign_with};
+use crate::operator::Operator;
 
 /// Where the pretend cloud-init left the token.
 const TOKEN_FILE: &str = "/run/token";
@@ -140,16 +139,7 @@ impl Droplet {
 
     /// Signs and queues commands.
     pub fn push(&self, commands: Vec<CommandWire>) -> JobId {
-        let count = |action: &str| commands.iter().filter(|command| command.action == action).count() as u64;
-        let expect =
-            [("workflows_deleted", count("DELETE_WORKFLOW")), ("credentials_deleted", count("DELETE_CREDENTIAL"))];
-        let expect: BTreeMap<String, u64> = expect.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        let mut bundle = self.operator.bundle_at(self.workspace, commands, self.outside.clock.now());
-        // What destroys is counted, and signed by two.
-        if expect.values().any(|count| *count > 0) {
-            bundle.force = Some(Force { reason: "a test".into(), expect });
-        }
-        self.outside.hub.push(&sign_with(&bundle, &[&self.operator.key, &self.operator.second]))
+        self.outside.hub.push(&self.operator.ask(self.workspace, commands, self.outside.clock.now()))
     }
 
     /// Waits for the result of a job; there must be exactly one.

@@ -111,6 +111,8 @@ pub enum Depth {
     Points,
     /// Every pair of points, of the small scenarios.
     Pairs,
+    /// Every pair of points of every scenario; takes long.
+    AllPairs,
 }
 
 /// What the runs of a proof came to.
@@ -168,7 +170,7 @@ impl Proof {
         let mut crashes = Vec::new();
         {
             let _mutated = self.mutant.map(mutate);
-            for scenario in scenarios.iter().filter(|scenario| self.depth == Depth::Points || scenario.is_small) {
+            for scenario in scenarios.iter().filter(|scenario| self.depth != Depth::Pairs || scenario.is_small) {
                 tally.scenarios += 1;
                 match play_alone(scenario, &[]) {
                     Ok(whole) => {
