@@ -12,9 +12,10 @@ use genesis_tests::proofs::{Depth, Proof, Tally, play_alone};
 use genesis_tests::scenario::{good_scenarios, scenarios};
 
 /// Steps that leave nothing behind that could be taken back, or that cannot be taken back at all.
-const WITHOUT_UNDO: [&str; 8] = [
+const WITHOUT_UNDO: [&str; 9] = [
     "check_references",
     "remove_doubles",
+    "note_generation",
     "check_health",
     "list_state",
     "verify",

@@ -14,7 +14,7 @@ use crate::PATIENCE;
 use crate::operator::now;
 use crate::proofs::Wrong;
 use crate::rig::Rig;
-use crate::scenario::{Held, Scenario, scenarios};
+use crate::scenario::{Held, Scenario, runs_and_shown, scenarios};
 use crate::until;
 
 /// Kills of one bundle at most: the hub hands a bundle out five times, and each kill may cost it one.
@@ -231,11 +231,11 @@ impl Killer {
         let content = self.rig.n8n.content(&self.rig.n8n_key()).await;
         let name = |item: &Value| item["name"].as_str().unwrap_or_default().to_owned();
         let mut credentials: Vec<_> = content.credentials.iter().map(|c| (name(c), String::new())).collect();
+        let path = |nodes: &Value| nodes[0]["parameters"]["path"].as_str().unwrap_or_default().to_owned();
         let workflow = |w: &Value| {
-            let path = w["nodes"][0]["parameters"]["path"].as_str().unwrap_or_default();
-            // What runs must be what is shown.
-            let is_stale = w["active"] == true && w["activeVersionId"] != w["versionId"];
-            (name(w), w["active"] == true, if is_stale { format!("not {path}") } else { path.to_owned() })
+            let is_active = w["active"] == true;
+            let runs = if is_active { &w["activeVersion"]["nodes"] } else { &w["nodes"] };
+            (name(w), is_active, runs_and_shown(path(runs), path(&w["nodes"])))
         };
         let mut workflows: Vec<_> = content.workflows.iter().map(workflow).collect();
         credentials.sort();

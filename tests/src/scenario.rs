@@ -189,18 +189,20 @@ pub fn held(droplet: &Droplet) -> Held {
         (c.name.clone(), value.to_owned())
     });
     let workflows = standin.n8n.workflows.iter().map(|w| {
-        // What runs is what the tenant notices; what is not active is compared by its draft.
-        let nodes = match w.active_version() {
-            Some(version) => &version.nodes,
-            None => &w.nodes,
-        };
-        let path = nodes[0]["parameters"]["path"].as_str().unwrap_or_default().to_owned();
+        let path = |nodes: &Value| nodes[0]["parameters"]["path"].as_str().unwrap_or_default().to_owned();
+        let runs = w.active_version().map_or(&w.nodes, |version| &version.nodes);
+        let path = runs_and_shown(path(runs), path(&w.nodes));
         (w.name.clone(), w.active_version_id.is_some(), path)
     });
     let (mut credentials, mut workflows): (Vec<_>, Vec<_>) = (credentials.collect(), workflows.collect());
     credentials.sort();
     workflows.sort();
     Held { credentials, workflows }
+}
+
+/// The path under which a workflow runs; what the editor shows of it must be the same.
+pub fn runs_and_shown(runs: String, shown: String) -> String {
+    if runs == shown { runs } else { format!("{runs}, shown as {shown}") }
 }
 
 fn command(action: &str, payload: Value) -> CommandWire {

@@ -304,7 +304,7 @@ impl<W: World> Exec<'_, W> {
             if let (Ok(()), Some(before)) = (&undone, &before)
                 && twice::asked(Twice::Undos)
             {
-                undone = self.undo(&step, before, &running.base).await;
+                undone = self.undo(&step, before, &running.known()).await;
             }
             let event = match undone {
                 Ok(()) => Event::UndoDone { step: n },
