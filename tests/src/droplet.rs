@@ -10,14 +10,13 @@ use genesis_agent::journal::Journal;
 use genesis_agent::ports::Clock;
 use genesis_agent::sim::hub::DELIVERY_KID;
 use genesis_agent::sim::{Outside, SimWorld};
-use genesis_shared::bundle::Force;
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
 use genesis_shared::trust::NamedKey;
 use tempfile::TempDir;
 
-use crate::operator::{Operator, sign_with};
+use crate::operator::Operator;
 
 /// Where the pretend cloud-init left the token.
 const TOKEN_FILE: &str = "/run/token";
@@ -71,10 +70,14 @@ impl Droplet {
 
     /// A new life of the agent on the same disk.
     pub fn agent(&self) -> Agent<SimWorld> {
+        self.born().unwrap()
+    }
+
+    fn born(&self) -> Result<Agent<SimWorld>, Fatal> {
         let mut journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
         let crash = self.outside.crash.clone();
         journal.set_hook(Rc::new(move || crash.is_over()));
-        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal).unwrap()
+        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal)
     }
 
     /// Loses the journal, as a bad disk would; n8n, the keys and the hub stay. The hub needs a new handshake then.
@@ -114,12 +117,14 @@ impl Droplet {
         }
     }
 
-    /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash.
+    /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash,
+    /// or if the scene did not end within a long (virtual) time.
     pub async fn one_life<T>(&self, scene: impl Future<Output = T>) -> Option<T> {
-        let agent = self.agent();
+        let agent = self.born().ok()?;
         tokio::select! {
+            biased;
+            played = tokio::time::timeout(LONG, scene) => played.ok(),
             _ = agent.run() => None,
-            played = tokio::time::timeout(LONG, scene) => Some(played.expect("the scene has not ended")),
         }
     }
 
@@ -144,16 +149,7 @@ impl Droplet {
 
     /// Signs commands: the text of a bundle.
     pub fn signed(&self, commands: Vec<CommandWire>) -> String {
-        let count = |action: &str| commands.iter().filter(|command| command.action == action).count() as u64;
-        let expect =
-            [("workflows_deleted", count("DELETE_WORKFLOW")), ("credentials_deleted", count("DELETE_CREDENTIAL"))];
-        let expect: BTreeMap<String, u64> = expect.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
-        let mut bundle = self.operator.bundle_at(self.workspace, commands, self.outside.clock.now());
-        // What destroys is counted, and signed by two.
-        if expect.values().any(|count| *count > 0) {
-            bundle.force = Some(Force { reason: "a test".into(), expect });
-        }
-        sign_with(&bundle, &[&self.operator.key, &self.operator.second])
+        self.operator.ask(self.workspace, commands, self.outside.clock.now())
     }
 
     /// Waits for the result of a job; there must be exactly one.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use genesis_shared::bundle::{Bundle, TYP, Targets};
+use genesis_shared::bundle::{Bundle, Force, TYP, Targets};
 use genesis_shared::command::{Class, CommandWire};
 use genesis_shared::grant::Level;
 use genesis_shared::id::{BundleId, Digest, PublicKey, WorkspaceId};
@@ -98,6 +98,19 @@ impl Operator {
             force: None,
             grant: None,
         }
+    }
+
+    /// Commands as a signed bundle: what destroys is counted, and signed by two.
+    pub fn ask(&self, workspace: WorkspaceId, commands: Vec<CommandWire>, now: Timestamp) -> String {
+        let count = |action: &str| commands.iter().filter(|command| command.action == action).count() as u64;
+        let expect =
+            [("workflows_deleted", count("DELETE_WORKFLOW")), ("credentials_deleted", count("DELETE_CREDENTIAL"))];
+        let expect: BTreeMap<String, u64> = expect.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        let mut bundle = self.bundle_at(workspace, commands, now);
+        if expect.values().any(|count| *count > 0) {
+            bundle.force = Some(Force { reason: "a test".into(), expect });
+        }
+        sign_with(&bundle, &[&self.key, &self.second])
     }
 
     /// The bundle's text, signed.

@@ -5,6 +5,7 @@
 //! finds what the first one did.
 
 mod look;
+pub mod mutant;
 mod observe;
 pub mod outbox;
 mod perform;
@@ -12,6 +13,7 @@ pub mod reconcile;
 mod replace;
 pub(crate) mod result;
 mod sealed;
+pub mod twice;
 mod undo;
 
 use std::collections::BTreeMap;
@@ -28,9 +30,11 @@ use genesis_shared::timestamp::Timestamp;
 
 use crate::core::plan::{Known, Plan, Uses, plan};
 use crate::core::saga::{End, Event, Next, SagaState, StepState};
-use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, WorkflowRow};
+use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, StepOutput, WorkflowRow};
 use crate::core::timer::backoff;
+use crate::exec::mutant::Mutant;
 use crate::exec::sealed::{redact_addresses, redacted};
+use crate::exec::twice::Twice;
 use crate::identity::Identity;
 use crate::journal::{Ending, Journal, JournalError, Lane, MapChanges, OpenCommand};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Workflows, World};
@@ -256,13 +260,10 @@ impl<W: World> Exec<'_, W> {
     }
 
     /// One try: note what was there before, then act.
-    async fn try_step(
-        &self,
-        running: &mut Running,
-        n: usize,
-    ) -> Result<Result<crate::core::step::StepOutput, EffectError>, JournalError> {
+    async fn try_step(&self, running: &mut Running, n: usize) -> Result<Result<StepOutput, EffectError>, JournalError> {
         let step = running.plan.steps[n].clone();
         let known = running.known();
+        let mut again = matches!(running.state.steps[n], StepState::Started(_));
         let before = if let StepState::Started(before) = &running.state.steps[n] {
             before.clone()
         } else {
@@ -273,7 +274,16 @@ impl<W: World> Exec<'_, W> {
             self.record(running, Event::Started { step: n, before: before.clone() })?;
             before
         };
-        Ok(self.perform(running, &step, &before, &known).await)
+        if mutant::is(Mutant::ReportBeforeActing) && n + 1 < running.plan.steps.len() {
+            let done = Event::Done { step: n, output: StepOutput::answer(serde_json::Value::Null) };
+            self.journal.append(running.command.seq, &done, self.now())?;
+        }
+        let mut output = self.perform(running, &step, &before, &known).await;
+        if output.is_ok() && twice::asked(Twice::Steps) {
+            again = true;
+            output = self.perform(running, &step, &before, &known).await;
+        }
+        Ok(if again { output.map(in_doubt) } else { output })
     }
 
     async fn undo_step(&self, running: &mut Running, n: usize) -> Result<(), JournalError> {
@@ -285,12 +295,17 @@ impl<W: World> Exec<'_, W> {
         loop {
             attempt += 1;
             let step = running.plan.steps[n].clone();
-            let undone = match &before {
+            let mut undone = match &before {
                 // Never started, or without an effect: nothing to take back.
                 None => Ok(()),
                 Some(_) if !step.has_effect() => Ok(()),
                 Some(before) => self.undo(&step, before, &running.known()).await,
             };
+            if let (Ok(()), Some(before)) = (&undone, &before)
+                && twice::asked(Twice::Undos)
+            {
+                undone = self.undo(&step, before, &running.known()).await;
+            }
             let event = match undone {
                 Ok(()) => Event::UndoDone { step: n },
                 Err(error) if error.kind == ErrorKind::Permanent || attempt >= UNDO_ATTEMPTS_MAX => {
@@ -312,7 +327,7 @@ impl<W: World> Exec<'_, W> {
         let now = self.now();
         let next = running.state.clone().apply(&event).expect("the interpreter only makes events that can follow");
         let ends = matches!(next.phase, crate::core::saga::Phase::Finished(_));
-        if !ends {
+        if !ends && !mutant::skips(&event) {
             self.journal.append(running.command.seq, &event, now)?;
         }
         running.command.events.push((now, event));
@@ -414,6 +429,14 @@ impl<W: World> Exec<'_, W> {
     fn now(&self) -> Timestamp {
         self.world.clock().now()
     }
+}
+
+/// What a repeated step found as wished may be the work of the try before it, and is to be taken back like that.
+fn in_doubt(mut output: StepOutput) -> StepOutput {
+    if output.answer["changed"] == false {
+        output.answer["changed"] = true.into();
+    }
+    output
 }
 
 fn read_commands(command: &OpenCommand) -> Result<Vec<Command>, StepError> {

@@ -13,6 +13,7 @@ use crate::core::plan::{Known, all_variables};
 use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, StepOutput, WorkflowRow};
 use crate::core::workflow;
 use crate::exec::look::list_state;
+use crate::exec::mutant::{self, Mutant};
 use crate::exec::observe::managed;
 use crate::ports::{EffectError, ErrorKind, Host, Workflows, World, credential_marker};
 
@@ -71,7 +72,8 @@ impl<W: World> Exec<'_, W> {
         let data = self.open_credential(inject).map_err(from_step_error)?;
         let fingerprint = self.identity.fingerprint(&data);
         let n8n = self.world.workflows();
-        let all = n8n.credentials().await?;
+        let blind = before.n8n_id.is_none() && mutant::is(Mutant::RepeatCreateBlindly);
+        let all = if blind { vec![] } else { n8n.credentials().await? };
         let unchanged = known.credentials.get(name).is_some_and(|row| row.fingerprint == fingerprint);
         let (n8n_id, changed) = match managed(&all, name, credential_type, known) {
             Some(info) if info.credential_type != credential_type.as_str() => {

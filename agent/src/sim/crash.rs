@@ -1,8 +1,10 @@
-//! Crash points: every port call and journal write counts as two, before and after it took effect.
+//! Crash points: every port call and journal write that changes something counts as two, before and after it took
+//! effect; one that only looks counts as one.
 //!
 //! The n-th point of a life can be planned to be its last: from there on nothing of that life has any effect, and
 //! whoever waits on [`Crash::happened`] drops the agent. "Before" is a call that did not happen; "after" is one that
-//! happened and nobody heard of it.
+//! happened and nobody heard of it. Calls that change nothing and cannot wait (a file read, the host's numbers, the
+//! clock) are no points of their own: a crash at one of them leaves behind what a crash at the next point does.
 
 use std::cell::Cell;
 use std::rc::Rc;

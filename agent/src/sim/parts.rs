@@ -101,6 +101,9 @@ impl SimFiles {
     pub fn is_outside(&self, path: &str) -> bool {
         self.content.borrow().contains_key(&format!("outside:{path}"))
     }
+    fn point(&self, operation: &'static str, path: &str) -> Result<(), FileError> {
+        if self.crash.is_over() { Err(failed(operation, path, io::ErrorKind::Other)) } else { Ok(()) }
+    }
 }
 
 impl Files for SimFiles {
@@ -108,25 +111,25 @@ impl Files for SimFiles {
         Ok(self.content.borrow().get(name).cloned())
     }
     fn write_secret(&self, name: &str, content: &Secret<Vec<u8>>) -> Result<(), FileError> {
-        let failed = |kind: io::ErrorKind| {
-            Err(FileError { operation: "write", path: name.to_owned(), source: io::Error::from(kind) })
-        };
         if self.full.get() {
-            return failed(io::ErrorKind::StorageFull);
+            return Err(failed("write", name, io::ErrorKind::StorageFull));
         }
-        if self.crash.is_over() {
-            return failed(io::ErrorKind::Other);
-        }
+        self.point("write", name)?;
         self.content.borrow_mut().insert(name.to_owned(), content.clone());
-        if self.crash.is_over() { failed(io::ErrorKind::Other) } else { Ok(()) }
+        self.point("write", name)
     }
     fn read_outside(&self, path: &str) -> Result<Option<Secret<Vec<u8>>>, FileError> {
         Ok(self.content.borrow().get(&format!("outside:{path}")).cloned())
     }
     fn remove_outside(&self, path: &str) -> Result<(), FileError> {
+        self.point("remove", path)?;
         self.content.borrow_mut().remove(&format!("outside:{path}"));
-        Ok(())
+        self.point("remove", path)
     }
+}
+
+fn failed(operation: &'static str, path: &str, kind: io::ErrorKind) -> FileError {
+    FileError { operation, path: path.to_owned(), source: io::Error::from(kind) }
 }
 
 /// A machine of 1 GB with nothing to do.

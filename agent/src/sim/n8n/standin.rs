@@ -38,6 +38,7 @@ pub struct Standin {
     /// How far its start has come.
     pub phase: Phase,
     log: BTreeMap<(String, String), u64>,
+    done: BTreeMap<(String, String), u64>,
     /// Requests that are taken and not carried out yet, each with the number of requests that come first.
     taken: Vec<(u32, Request)>,
     seed: u64,
@@ -47,7 +48,15 @@ impl Standin {
     /// A fresh one. The same seed gives the same ids.
     pub fn new(config: Config, seed: u64) -> Self {
         let n8n = N8n::new(config, seed);
-        Self { n8n, faults: Faults::default(), phase: Phase::Up, log: BTreeMap::new(), taken: Vec::new(), seed }
+        Self {
+            n8n,
+            faults: Faults::default(),
+            phase: Phase::Up,
+            log: BTreeMap::new(),
+            done: BTreeMap::new(),
+            taken: Vec::new(),
+            seed,
+        }
     }
 
     /// Handles one request, faults included.
@@ -61,33 +70,47 @@ impl Standin {
             return Seen::Answer(answer);
         }
         match self.faults.hit(request) {
-            None => Seen::Answer(self.n8n.handle(request)),
+            None => Seen::Answer(self.carry_out(request)),
             Some(Kind::Answer(answer)) => Seen::Answer(answer),
             Some(Kind::Hang) => Seen::Nothing,
             Some(Kind::DropBefore) => Seen::Closed,
             Some(Kind::DropAfter) => {
-                self.n8n.handle(request);
+                self.carry_out(request);
                 Seen::Closed
             }
-            Some(Kind::HalfBody) => Seen::Half(self.n8n.handle(request)),
+            Some(Kind::HalfBody) => Seen::Half(self.carry_out(request)),
             Some(Kind::HandledLater(requests)) => {
                 self.taken.push((requests, request.clone()));
                 Seen::Nothing
             }
-            Some(Kind::Delay(time)) => Seen::Late(time, self.n8n.handle(request)),
+            Some(Kind::Delay(time)) => Seen::Late(time, self.carry_out(request)),
         }
+    }
+
+    fn carry_out(&mut self, request: &Request) -> Answer {
+        let answer = self.n8n.handle(request);
+        if answer.status < 300 {
+            *self.done.entry((request.method.clone(), request.path.clone())).or_default() += 1;
+        }
+        answer
     }
 
     fn carry_out_what_is_due(&mut self) {
         self.taken.iter_mut().for_each(|(requests, _)| *requests = requests.saturating_sub(1));
-        for (_, request) in self.taken.extract_if(.., |(requests, _)| *requests == 0) {
-            self.n8n.handle(&request);
+        let due: Vec<_> = self.taken.extract_if(.., |(requests, _)| *requests == 0).collect();
+        for (_, request) in due {
+            self.carry_out(&request);
         }
     }
 
     /// How often that method and path were asked for.
     pub fn count(&self, method: &str, path: &str) -> u64 {
         self.log.get(&(method.to_owned(), path.to_owned())).copied().unwrap_or(0)
+    }
+
+    /// How often a request of that method and path was carried out with success, whether its answer arrived or not.
+    pub fn count_done(&self, method: &str, path: &str) -> u64 {
+        self.done.get(&(method.to_owned(), path.to_owned())).copied().unwrap_or(0)
     }
 
     /// How often requests with that method and beginning of a path were seen.

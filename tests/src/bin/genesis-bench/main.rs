@@ -1,6 +1,7 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
 mod crash_proofs;
+mod kill9;
 mod mapper;
 mod memory;
 
@@ -27,7 +28,10 @@ enum Bench {
     Memory(memory::Options),
     /// Crashes at every port call and journal write of every action, singly and in pairs.
     #[command(after_help = "Example: genesis-bench crash-proofs")]
-    CrashProofs,
+    CrashProofs(crash_proofs::Options),
+    /// `kill -9` of agent and hub at random moments over all actions and a real n8n.
+    #[command(after_help = "Example: genesis-bench kill9 --n8n-url http://127.0.0.1:5678 --kills 200")]
+    Kill9(kill9::Options),
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
@@ -39,8 +43,9 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let measured = match Args::parse().bench {
         Bench::Memory(options) => memory::run(&options),
+        Bench::Kill9(options) => kill9::run(&options),
         Bench::Mapper(options) => mapper::run(&options),
-        Bench::CrashProofs => crash_proofs::run(),
+        Bench::CrashProofs(options) => crash_proofs::run(&options),
     };
     match measured {
         Ok(mut figures) => {
