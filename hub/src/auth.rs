@@ -4,9 +4,11 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use genesis_shared::id::Digest;
+use genesis_shared::life::{BOOT_EPOCH_BYTES_MAX, BOOT_EPOCH_HEADER, HIGH_WATER_HEADER, Life};
 
 use crate::error::ApiError;
 use crate::hub::Hub;
+use crate::store::lives::Sight;
 use crate::store::tokens::{Bearer, SidecarToken};
 
 /// What an API token may do. `admin` includes the others.
@@ -83,14 +85,49 @@ async fn bearer(parts: &Parts, hub: &Hub) -> Result<Bearer, ApiError> {
     found.ok_or_else(refused)
 }
 
+/// The life that a request says it belongs to.
+fn life(parts: &Parts) -> Result<Option<Life>, ApiError> {
+    let header = |name| parts.headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let Some(boot_epoch) = header(BOOT_EPOCH_HEADER) else { return Ok(None) };
+    let journal_high_water = header(HIGH_WATER_HEADER).and_then(|text| text.parse().ok());
+    let fits = (1..=BOOT_EPOCH_BYTES_MAX).contains(&boot_epoch.len());
+    match journal_high_water.filter(|_| fits) {
+        Some(journal_high_water) => Ok(Some(Life { boot_epoch: boot_epoch.to_owned(), journal_high_water })),
+        None => Err(ApiError::malformed(format!("{BOOT_EPOCH_HEADER} or {HIGH_WATER_HEADER} cannot be read"))),
+    }
+}
+
+/// Looks at a life that is not the present one, before anything that it says is believed.
+async fn sight(hub: &Hub, token: &mut SidecarToken, life: Life) -> Result<(), ApiError> {
+    // Until two heartbeats later, what is heard of a life that was succeeded may be its late last word.
+    let grace_ms = i64::try_from(hub.settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(2_000);
+    token.epoch = Some(life.boot_epoch.clone());
+    let seen = hub.store.sight(token, life, grace_ms, hub.clock.now()).await?;
+    token.sight = Some(seen);
+    token.quarantined = matches!(seen, Sight::Quarantined | Sight::Alarm);
+    if seen == Sight::Alarm {
+        // Whoever waits beside it must hear of it.
+        hub.notifier.wake(token.workspace);
+    }
+    Ok(())
+}
+
 impl FromRequestParts<Hub> for Sidecar {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, ApiError> {
         match bearer(parts, hub).await? {
-            Bearer::Sidecar(token) => {
+            Bearer::Sidecar(mut token) => {
                 if !token.used {
                     hub.store.first_use(&token, hub.clock.now()).await?;
+                }
+                match life(parts)? {
+                    Some(life) if token.epoch.as_ref() != Some(&life.boot_epoch) => {
+                        sight(hub, &mut token, life).await?
+                    }
+                    Some(_) => {}
+                    // An agent that does not say cannot be told apart by it.
+                    None => token.epoch = None,
                 }
                 Ok(Self(token))
             }

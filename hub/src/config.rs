@@ -1,10 +1,12 @@
 //! The configuration file and its defaults; the only place where defaults live.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use genesis_shared::id::KeyId;
+use genesis_shared::id::{KeyId, WorkspaceId};
 use genesis_shared::limits::{
     HEARTBEAT_INTERVAL_S, LEASE_TTL_MS, METRICS_INTERVAL_S, POLL_WAIT_S_MAX, RECONCILE_INTERVAL_S,
 };
@@ -45,6 +47,9 @@ pub struct Raw {
     pub stop_grace_s: Option<u64>,
     /// Name of the delivery key in the trust root.
     pub delivery_kid: Option<String>,
+    /// Tenants that must never receive commands.
+    #[serde(default)]
+    pub excluded_workspaces: Vec<WorkspaceId>,
     /// TLS certificate chain, PEM; default is the one that `init` made.
     pub tls_cert: Option<PathBuf>,
     /// TLS key, PEM; default is the one that `init` made.
@@ -64,6 +69,8 @@ pub struct Settings {
     pub tls_key: PathBuf,
     /// Name of the delivery key in the trust root.
     pub delivery_kid: KeyId,
+    /// Tenants that must never receive commands: those who stay on what was there before.
+    pub excluded_workspaces: Arc<BTreeSet<WorkspaceId>>,
     /// The pace that agents are asked for.
     pub agent: AgentConfig,
     /// Milliseconds that a lease lasts.
@@ -147,6 +154,7 @@ impl Settings {
             tls_cert: raw.tls_cert.unwrap_or_else(|| data_dir.join("tls-cert.pem")),
             tls_key: raw.tls_key.unwrap_or_else(|| data_dir.join("tls-key.pem")),
             delivery_kid: kid.parse().map_err(|e| ConfigError::Value(format!("delivery_kid: {e}")))?,
+            excluded_workspaces: Arc::new(raw.excluded_workspaces.into_iter().collect()),
             agent,
             lease_ttl_ms,
             connections_max,
@@ -184,5 +192,6 @@ mod tests {
             assert!(settings(text).unwrap_err().to_string().contains(word), "{text}");
         }
         assert!(toml::from_str::<Raw>("poll_wait = 1").is_err());
+        assert!(toml::from_str::<Raw>("excluded_workspaces = ['ohio']").is_err());
     }
 }

@@ -3,6 +3,8 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use genesis_shared::life::QUARANTINED;
+
 use crate::store::StoreError;
 
 /// Seconds after which a client may try again when the store was not available.
@@ -65,6 +67,7 @@ impl ApiError {
             || self.status == StatusCode::TOO_MANY_REQUESTS
             || self.status == StatusCode::REQUEST_TIMEOUT
             || self.code == "no_trust_root"
+            || self.code == QUARANTINED
     }
 }
 

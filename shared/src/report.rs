@@ -119,7 +119,7 @@ pub struct Heartbeat {
     pub uptime_seconds: u64,
     /// The agent's version.
     pub agent_version: String,
-    /// Changes with every start of the host.
+    /// Differs for every start of the agent.
     pub boot_epoch: String,
     /// Highest record number of the journal's outbox; one lower than before means a restored droplet.
     pub journal_high_water: u64,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BundleId, Digest, DropletId, JobId, LeaseId, PublicKey, WorkspaceId};
+use crate::life::{LifeView, Quarantine};
 use crate::report::{CommandResult, Heartbeat, OutboxRecord};
 use crate::timestamp::Timestamp;
 
@@ -67,7 +68,7 @@ pub struct HandshakeRequest {
     /// X25519 key made on the droplet; secrets are sealed to it.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub sealing_key: PublicKey,
-    /// Changes with every start of the host.
+    /// Differs for every start of the agent.
     pub boot_epoch: String,
     /// Highest outbox record number.
     pub journal_high_water: u64,
@@ -165,6 +166,9 @@ pub struct HeartbeatAnswer {
     pub hub_time: Timestamp,
     /// A new token, when the old one nears its end.
     pub rotated: Option<RenewAnswer>,
+    /// Whether the droplet may change nothing until an operator resumes it.
+    #[serde(default)]
+    pub quarantined: bool,
 }
 
 /// One leased command.
@@ -183,7 +187,7 @@ pub struct LeasedCommand {
     pub delivery_token: String,
 }
 
-/// Answer of `GET sidecar/commands?wait=…&nonce=…`; 204 without a body when there is none.
+/// Answer of `GET sidecar/commands?wait=…&nonce=…`; 204 without a body when there is none and no quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CommandsAnswer {
@@ -193,6 +197,9 @@ pub struct CommandsAnswer {
     /// of the commands, so that a revocation reaches it first.
     #[serde(default)]
     pub trust_root_version: u64,
+    /// Whether the droplet may change nothing until an operator resumes it; the commands then only look.
+    #[serde(default)]
+    pub quarantined: bool,
 }
 
 /// `POST sidecar/results`.
@@ -278,6 +285,12 @@ pub struct DropletView {
     pub last_seen_at: Option<Timestamp>,
     /// The latest health report.
     pub health: Option<Heartbeat>,
+    /// Why it gets no changing command, until an operator resumes it.
+    #[serde(default)]
+    pub quarantine: Option<Quarantine>,
+    /// The lives of its agent that the hub remembers, the present one first; only where one droplet is shown.
+    #[serde(default)]
+    pub lives: Vec<LifeView>,
 }
 
 /// A page of a list.
@@ -321,6 +334,10 @@ pub struct PushAnswer {
     /// One job per target.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub job_ids: Vec<JobId>,
+    /// Tenants that labels or `all` reach but that must never receive commands: left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub excluded: Vec<WorkspaceId>,
 }
 
 /// Where a job is.

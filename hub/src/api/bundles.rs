@@ -1,10 +1,12 @@
 //! `POST bundles`: operators push signed bundles; each becomes one job per target.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use genesis_shared::bundle::Bundle;
 use genesis_shared::chain::Chain;
-use genesis_shared::id::Digest;
+use genesis_shared::id::{Digest, WorkspaceId};
 use genesis_shared::jws::JwsError;
 use genesis_shared::limits::BUNDLE_VALIDITY_MS_MAX;
 use genesis_shared::timestamp::Timestamp;
@@ -15,7 +17,7 @@ use super::body::Raw;
 use crate::auth::{Operator, Scope};
 use crate::error::ApiError;
 use crate::hub::Hub;
-use crate::store::bundles::Push;
+use crate::store::bundles::{NAMED_MAX, Push};
 
 /// Queues a signed bundle for each of its targets. The same bytes again give the same answer.
 #[utoipa::path(post, path = "/api/v1/bundles", tag = "jobs", security(("api_token" = ["submit"])),
@@ -25,7 +27,7 @@ use crate::store::bundles::Push;
         (status = 409, body = ErrorBody, description = "bundle_id_taken, no_trust_root"),
         (status = 413, body = ErrorBody),
         (status = 422, body = ErrorBody,
-            description = "bundle_signature, bundle_invalid, bundle_expired, bundle_unknown_target")
+            description = "bundle_signature, bundle_invalid, bundle_expired, bundle_unknown_target, workspace_excluded")
     ))]
 pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -> Result<Json<PushAnswer>, ApiError> {
     operator.require(Scope::Submit)?;
@@ -37,7 +39,7 @@ pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -
     let now = hub.clock.now();
     let bundle = check(&hub, document.as_bytes(), now).await?;
     let (id, action) = (bundle.id, bundle.action_label());
-    match hub.store.push(bundle, document, operator.name, now).await? {
+    match hub.store.push(bundle, document, operator.name, Arc::clone(&hub.settings.excluded_workspaces), now).await? {
         Push::Queued(answer, workspaces) => {
             tracing::info!(bundle = %id, action, jobs = answer.job_ids.len(), "bundle queued");
             workspaces.into_iter().for_each(|workspace| hub.notifier.wake(workspace));
@@ -48,14 +50,26 @@ pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -
             Err(ApiError::conflict("bundle_id_taken", message))
         }
         Push::UnknownTargets(count, some) => {
-            let names = some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let names = some_of(&some);
             let message = format!("no droplet is registered for {count} of the workspaces, among them {names}");
             Err(ApiError::refused("bundle_unknown_target", message))
+        }
+        Push::Excluded(workspaces) => {
+            let (count, names) = (workspaces.len(), some_of(&workspaces));
+            let message = format!(
+                "{count} of the workspaces must never receive commands (excluded_workspaces), among them {names}"
+            );
+            Err(ApiError::refused("workspace_excluded", message))
         }
         Push::NobodyMatches => {
             Err(ApiError::refused("bundle_unknown_target", "no registered droplet matches the bundle's targets"))
         }
     }
+}
+
+/// The first few by name.
+fn some_of(workspaces: &[WorkspaceId]) -> String {
+    workspaces.iter().take(NAMED_MAX).map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The body as text, if it is JSON at all; `400` with the parser's words if not.

@@ -15,6 +15,7 @@ use crate::delivery::HandOut;
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::store::leases::{LeaseRequest, Leased};
+use crate::store::lives::Sight;
 use crate::store::tokens::SidecarToken;
 
 /// Parameters of a poll.
@@ -34,7 +35,7 @@ pub struct Poll {
     security(("sidecar_token" = [])),
     responses(
         (status = 200, body = CommandsAnswer),
-        (status = 204, description = "nothing came"),
+        (status = 204, description = "nothing came, and the droplet is not quarantined"),
         (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody)
     ))]
@@ -49,19 +50,21 @@ pub async fn poll(
     }
     let longest = hub.settings.agent.poll_wait_s;
     let longest = Duration::from_secs(poll.wait.unwrap_or(longest).min(longest));
-    let leased = wait(&hub, &token, longest).await?;
-    if leased.is_empty() {
+    let (leased, quarantined) = wait(&hub, &token, longest).await?;
+    if leased.is_empty() && !quarantined {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let commands = leased.into_iter().map(|leased| hand_out(&hub, &token, &poll.nonce, leased));
     let commands = commands.collect::<Result<Vec<_>, _>>()?;
     let trust_root_version = hub.store.trust_root().await?.map_or(0, |root| root.version);
-    Ok(Json(CommandsAnswer { commands, trust_root_version }).into_response())
+    Ok(Json(CommandsAnswer { commands, trust_root_version, quarantined }).into_response())
 }
 
 /// Leases what is due, or waits for it. Nothing here asks the database again and again: it looks once, and then once
-/// for every wake.
-async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<Vec<Leased>, ApiError> {
+/// for every wake. Also answers whether the droplet is quarantined; the wait ends when that changes.
+async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<(Vec<Leased>, bool), ApiError> {
+    // A life that has ended takes nothing with it, and some tenants must never receive anything.
+    let gets_nothing = token.sight == Some(Sight::Late) || hub.settings.excluded_workspaces.contains(&token.workspace);
     let waiter = hub.notifier.waiter(token.workspace);
     let mut over = std::pin::pin!(tokio::time::sleep(longest));
     let mut take_back = true;
@@ -70,20 +73,24 @@ async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<Vec<
         // Before the look, or what is queued between look and wait would be missed.
         woken.as_mut().enable();
         let now = hub.clock.now();
+        let quarantined = hub.store.is_quarantined(token.droplet.clone()).await?;
+        if quarantined != token.quarantined || (take_back && token.sight == Some(Sight::Alarm)) {
+            return Ok((Vec::new(), quarantined));
+        }
         // A look costs no commit; most polls find nothing.
-        if hub.store.has_work(token.workspace, now).await? {
+        if !gets_nothing && hub.store.has_work(token.workspace, now).await? {
             let until = now.plus_millis(hub.settings.lease_ttl_ms);
             let request = LeaseRequest { workspace: token.workspace, take_back, until, now };
             let leased = hub.store.lease(request).await?;
             if !leased.is_empty() {
-                return Ok(leased);
+                return Ok((leased, quarantined));
             }
         }
         take_back = false;
         tokio::select! {
             () = woken => {}
-            () = &mut over => return Ok(Vec::new()),
-            () = hub.stopped() => return Ok(Vec::new()),
+            () = &mut over => return Ok((Vec::new(), quarantined)),
+            () = hub.stopped() => return Ok((Vec::new(), quarantined)),
         }
     }
 }

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use genesis_shared::id::{Digest, DropletId};
+use genesis_shared::life::{QUARANTINED_STATE, ResumeRequest};
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{DropletCreate, DropletView, ErrorBody, Page, ProvisioningToken};
 use serde::Deserialize;
@@ -15,6 +16,7 @@ use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::random;
 use crate::store::droplets::{DropletFilter, DropletRow, Registered};
+use crate::store::lives::Resumed;
 
 /// Labels of a droplet, and bytes of a name, region, label or value, at most.
 const LABELS_MAX: usize = 32;
@@ -103,8 +105,7 @@ pub async fn show(
     Id(id): Id<DropletId>,
 ) -> Result<Json<DropletView>, ApiError> {
     operator.require(Scope::Read)?;
-    let row = hub.store.droplet(id.clone()).await?.ok_or_else(|| no_droplet(&id))?;
-    Ok(Json(view(&hub, row)))
+    shown(&hub, id).await
 }
 
 /// Droplets by id.
@@ -129,6 +130,52 @@ pub async fn list(
     Ok(Json(Page { items: rows.into_iter().map(|row| view(&hub, row)).collect(), next_cursor }))
 }
 
+/// The longest reason of a resumption, in bytes.
+const REASON_BYTES_MAX: usize = 512;
+
+/// Ends a quarantine: the life that is named, or else was heard last, is the droplet from now on. Stop the others
+/// first: one that speaks again brings the quarantine back.
+#[utoipa::path(post, path = "/api/v1/droplets/{droplet_id}/resume", tag = "droplets",
+    params(("droplet_id" = String, Path)), request_body = ResumeRequest, security(("api_token" = ["admin"])),
+    responses(
+        (status = 200, body = DropletView),
+        (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "not_quarantined"),
+        (status = 422, body = ErrorBody, description = "resume_invalid")
+    ))]
+pub async fn resume(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Id(id): Id<DropletId>,
+    In(request): In<ResumeRequest>,
+) -> Result<Json<DropletView>, ApiError> {
+    operator.require(Scope::Admin)?;
+    if request.reason.trim().is_empty() || request.reason.len() > REASON_BYTES_MAX {
+        let message = format!("give a reason of at most {REASON_BYTES_MAX} bytes; it is kept with the event");
+        return Err(ApiError::refused("resume_invalid", message));
+    }
+    match hub.store.resume(id.clone(), request, operator.name, hub.clock.now()).await? {
+        Resumed::Done => {}
+        Resumed::NotFound => return Err(no_droplet(&id)),
+        Resumed::NotQuarantined => {
+            return Err(ApiError::conflict("not_quarantined", format!("droplet {id} is not quarantined")));
+        }
+        Resumed::UnknownLife => {
+            let message = "the hub knows no such boot epoch of this droplet; `droplet show` lists those it knows";
+            return Err(ApiError::refused("resume_invalid", message));
+        }
+    }
+    let answer = shown(&hub, id).await?;
+    hub.notifier.wake(answer.workspace_id);
+    Ok(answer)
+}
+
+async fn shown(hub: &Hub, id: DropletId) -> Result<Json<DropletView>, ApiError> {
+    let row = hub.store.droplet(id.clone()).await?.ok_or_else(|| no_droplet(&id))?;
+    let lives = hub.store.lives(id).await?;
+    Ok(Json(DropletView { lives, ..view(hub, row) }))
+}
+
 fn no_droplet(id: &DropletId) -> ApiError {
     ApiError::not_found(format!("there is no droplet {id}"))
 }
@@ -149,6 +196,8 @@ fn view(hub: &Hub, row: DropletRow) -> DropletView {
         enrolled_at: row.enrolled_at,
         last_seen_at: row.last_seen_at,
         health: row.heartbeat,
+        quarantine: row.quarantine,
+        lives: Vec::new(),
     }
 }
 
@@ -156,6 +205,10 @@ fn view(hub: &Hub, row: DropletRow) -> DropletView {
 fn state_name(row: &DropletRow, now: Timestamp, hub_started_at: Timestamp, silent_ms: i64) -> &'static str {
     if row.enrolled_at.is_none() {
         return "HANDSHAKE_PENDING";
+    }
+    // Above all else: only a person can end it.
+    if row.quarantine.is_some() || row.heartbeat.as_ref().is_some_and(|beat| beat.state == QUARANTINED_STATE) {
+        return QUARANTINED_STATE;
     }
     let Some(beat) = &row.heartbeat else { return "INITIALIZING" };
     // While the hub was away nobody could be heard; that silence is the hub's.

@@ -32,7 +32,7 @@ pub async fn heartbeat(
         return Err(ApiError::forbidden("not_yours", message));
     }
     let now = hub.clock.now();
-    hub.store.heartbeat(beat, now).await?;
+    hub.store.heartbeat(&token, beat, now).await?;
     let rotated = if token.expires_at.millis_since(now) < SIDECAR_TOKEN_TTL_MS / 2 {
         let sidecar_token = random::token();
         let token_expires_at = hub.store.rotate(&token, Digest::of(sidecar_token.as_bytes()), now).await?;
@@ -40,7 +40,8 @@ pub async fn heartbeat(
     } else {
         None
     };
-    let work_waiting = hub.store.is_queued(token.workspace, now).await?;
+    let may_receive = !hub.settings.excluded_workspaces.contains(&token.workspace);
+    let work_waiting = may_receive && hub.store.is_queued(token.workspace, now).await?;
     let next_interval_s = hub.settings.agent.heartbeat_interval_s;
-    Ok(Json(HeartbeatAnswer { work_waiting, next_interval_s, hub_time: now, rotated }))
+    Ok(Json(HeartbeatAnswer { work_waiting, next_interval_s, hub_time: now, rotated, quarantined: token.quarantined }))
 }

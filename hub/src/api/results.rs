@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use genesis_shared::life::QUARANTINED;
 use genesis_shared::limits::{RECORD_BYTES_MAX, RESULTS_BATCH_MAX};
 use genesis_shared::wire::{ErrorBody, ResultsAnswer, ResultsRequest};
 
@@ -9,7 +10,7 @@ use super::body::In;
 use crate::auth::Sidecar;
 use crate::error::ApiError;
 use crate::hub::Hub;
-use crate::store::results::Sender;
+use crate::store::results::{Sender, Stored};
 
 /// Stores outbox records by number, each once, and applies them to jobs. Answers up to where everything is stored; what
 /// comes after a gap is not.
@@ -18,6 +19,7 @@ use crate::store::results::Sender;
     responses(
         (status = 200, body = ResultsAnswer),
         (status = 401, body = ErrorBody),
+        (status = 409, body = ErrorBody, description = "quarantined"),
         (status = 422, body = ErrorBody, description = "batch_too_large, record_too_large")
     ))]
 pub async fn results(
@@ -39,7 +41,17 @@ pub async fn results(
             return Err(ApiError::malformed("seq is larger than any outbox can grow"));
         }
     }
-    let sender = Sender { droplet: token.droplet, workspace: token.workspace, enrolment: token.enrolment };
-    let stored_up_to = hub.store.results(sender, records, hub.clock.now()).await?;
-    Ok(Json(ResultsAnswer { stored_up_to }))
+    let sender =
+        Sender { droplet: token.droplet, workspace: token.workspace, enrolment: token.enrolment, epoch: token.epoch };
+    match hub.store.results(sender, records, hub.clock.now()).await? {
+        Stored::UpTo(stored_up_to) => Ok(Json(ResultsAnswer { stored_up_to })),
+        Stored::Quarantined { now } => {
+            if now {
+                hub.notifier.wake(token.workspace);
+            }
+            let message =
+                "the droplet is quarantined: keep the records, they are taken when an operator has resumed it";
+            Err(ApiError::conflict(QUARANTINED, message))
+        }
+    }
 }

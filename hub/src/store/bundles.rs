@@ -1,19 +1,21 @@
 //! Bundles, byte for byte as they were pushed, and their fan-out into one job per tenant.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
 use genesis_shared::bundle::{Bundle, Targets};
+use genesis_shared::command::{Action, Class};
 use genesis_shared::id::{BundleId, Digest, JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::PushAnswer;
 
-use super::sqlite::{Conn, OptionalExtension, json, params, text};
+use super::sqlite::{Conn, OptionalExtension, json, params, text, to_json};
 use super::{Store, StoreError};
 use crate::random;
 
 /// Unknown tenants that a refusal names; the rest is counted.
-const NAMED_MAX: usize = 20;
+pub const NAMED_MAX: usize = 20;
 
 /// What became of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Push {
     UnknownTargets(usize, Vec<WorkspaceId>),
     /// No registered droplet carries the labels.
     NobodyMatches,
+    /// Tenants that must never receive commands are named, or are all that is reached.
+    Excluded(Vec<WorkspaceId>),
 }
 
 struct Row<'a> {
@@ -37,12 +41,19 @@ struct Row<'a> {
     not_before: Timestamp,
     not_after: Timestamp,
     pushed_by: &'a str,
+    excluded: &'a [WorkspaceId],
+}
+
+/// Whether all of these action names, joined by commas, only look. An unknown one does not.
+fn is_read_only(action: &str) -> bool {
+    action.split(',').all(|name| name.parse::<Action>().is_ok_and(|action| action.class() == Class::Read))
 }
 
 fn insert(db: &Conn, row: &Row<'_>, now: Timestamp) -> Result<(), StoreError> {
     db.execute(
-        "INSERT INTO bundle (bundle_id, digest, document, action, queue, priority, not_before, not_after, pushed_by, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO bundle (bundle_id, digest, document, action, queue, priority, not_before, not_after, pushed_by, created_at,
+             read_only, excluded)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             row.id.to_string(),
             Digest::of(row.document.as_bytes()).to_string(),
@@ -53,7 +64,9 @@ fn insert(db: &Conn, row: &Row<'_>, now: Timestamp) -> Result<(), StoreError> {
             row.not_before.millis(),
             row.not_after.millis(),
             row.pushed_by,
-            now.millis()
+            now.millis(),
+            is_read_only(row.action),
+            to_json(&row.excluded)?
         ],
     )?;
     Ok(())
@@ -80,7 +93,10 @@ fn insert_job(db: &Conn, row: &Row<'_>, workspace: WorkspaceId, now: Timestamp) 
 fn answer(db: &Conn, id: BundleId) -> Result<PushAnswer, StoreError> {
     let mut query = db.prepare("SELECT job_id FROM job WHERE bundle_id = ? ORDER BY number")?;
     let jobs = query.query_map([id.to_string()], |row| text(row, 0))?;
-    Ok(PushAnswer { bundle_id: id, job_ids: jobs.collect::<Result<_, _>>()? })
+    let job_ids = jobs.collect::<Result<_, _>>()?;
+    let sql = "SELECT excluded FROM bundle WHERE bundle_id = ?";
+    let excluded = db.query_row(sql, [id.to_string()], |row| json(row, 0))?;
+    Ok(PushAnswer { bundle_id: id, job_ids, excluded })
 }
 
 /// The tenants to queue for, in the bundle's order or by id.
@@ -124,7 +140,7 @@ impl Store {
         .await
     }
 
-    /// Stores a bundle that was checked, and one job per target.
+    /// Stores a bundle that was checked, and one job per target but those in `never`.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -133,6 +149,7 @@ impl Store {
         bundle: Bundle,
         document: String,
         pushed_by: String,
+        never: Arc<BTreeSet<WorkspaceId>>,
         now: Timestamp,
     ) -> Result<Push, StoreError> {
         self.write(move |db| {
@@ -142,10 +159,15 @@ impl Store {
                 let same = digest == Digest::of(document.as_bytes());
                 return Ok(if same { Push::Queued(answer(db, bundle.id)?, Vec::new()) } else { Push::IdTaken });
             }
-            let workspaces = match targets(db, &bundle.targets)? {
+            let reached = match targets(db, &bundle.targets)? {
                 Ok(workspaces) => workspaces,
                 Err(refusal) => return Ok(refusal),
             };
+            let (excluded, workspaces): (Vec<_>, Vec<_>) = reached.into_iter().partition(|id| never.contains(id));
+            // Who is named one by one was meant; who is reached by labels or with all the others was not.
+            if workspaces.is_empty() || (matches!(bundle.targets, Targets::Workspaces(_)) && !excluded.is_empty()) {
+                return Ok(Push::Excluded(excluded));
+            }
             let action = bundle.action_label();
             let row = Row {
                 id: bundle.id,
@@ -156,11 +178,12 @@ impl Store {
                 not_before: bundle.not_before,
                 not_after: bundle.not_after,
                 pushed_by: &pushed_by,
+                excluded: &excluded,
             };
             insert(db, &row, now)?;
             let jobs = workspaces.iter().map(|&workspace| insert_job(db, &row, workspace, now));
             let job_ids = jobs.collect::<Result<_, _>>()?;
-            Ok(Push::Queued(PushAnswer { bundle_id: bundle.id, job_ids }, workspaces))
+            Ok(Push::Queued(PushAnswer { bundle_id: bundle.id, job_ids, excluded }, workspaces))
         })
         .await
     }
@@ -190,6 +213,7 @@ impl Store {
                 not_before: Timestamp::from_millis(0),
                 not_after: Timestamp::from_millis(i64::MAX),
                 pushed_by: "test",
+                excluded: &[],
             };
             insert(db, &row, now)?;
             insert_job(db, &row, workspace, now)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use genesis_shared::id::{Digest, DropletId, PublicKey, WorkspaceId};
+use genesis_shared::life::Quarantine;
 use genesis_shared::limits::PROVISIONING_TOKEN_TTL_MS;
 use genesis_shared::report::Heartbeat;
 use genesis_shared::timestamp::Timestamp;
@@ -11,7 +12,8 @@ use genesis_shared::wire::DropletCreate;
 use super::sqlite::{
     ColumnResult, Conn, OptionalExtension, Row, json, json_or_none, params, text, text_or_none, time_or_none, to_json,
 };
-use super::{Store, StoreError};
+use super::tokens::SidecarToken;
+use super::{Store, StoreError, lives};
 
 /// A droplet as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +36,8 @@ pub struct DropletRow {
     pub last_seen_at: Option<Timestamp>,
     /// Its latest health report.
     pub heartbeat: Option<Heartbeat>,
+    /// Why it gets no changing command.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// What became of a registration.
@@ -61,7 +65,7 @@ pub struct DropletFilter {
 }
 
 const SELECT: &str = "SELECT d.droplet_id, d.workspace_id, d.name, d.region, d.labels, e.enrolled_at, e.sealing_key,
-    d.last_seen_at, d.heartbeat
+    d.last_seen_at, d.heartbeat, d.quarantine
     FROM droplet d LEFT JOIN enrolment e ON e.droplet_id = d.droplet_id AND e.number = d.enrolment";
 
 fn row(row: &Row<'_>) -> ColumnResult<DropletRow> {
@@ -75,6 +79,7 @@ fn row(row: &Row<'_>) -> ColumnResult<DropletRow> {
         sealing_key: text_or_none(row, 6)?,
         last_seen_at: time_or_none(row, 7)?,
         heartbeat: json_or_none(row, 8)?,
+        quarantine: json_or_none(row, 9)?,
     })
 }
 
@@ -167,12 +172,15 @@ impl Store {
         .await
     }
 
-    /// Stores the latest health report.
+    /// Stores the latest health report of the droplet whose token it is.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn heartbeat(&self, beat: Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, token: &SidecarToken, beat: Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+        let token = token.clone();
         self.write(move |db| {
+            let whose = (&token.droplet, token.enrolment);
+            lives::heard(db, whose, token.epoch.as_deref(), beat.journal_high_water, now)?;
             db.prepare_cached("UPDATE droplet SET last_seen_at = ?, heartbeat = ? WHERE droplet_id = ?")?
                 .execute(params![now.millis(), to_json(&beat)?, beat.droplet_id.as_str()])?;
             Ok(())

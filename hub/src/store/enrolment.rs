@@ -1,12 +1,13 @@
 //! Enrolment: a one-time token binds a droplet's own key to its workspace; later that key alone wins tokens back.
 
 use genesis_shared::id::{Digest, DropletId, PublicKey, WorkspaceId};
+use genesis_shared::life::Life;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::HandshakeRequest;
 
 use super::events::{self, NewEvent};
 use super::sqlite::{Conn, OptionalExtension, params, text, text_or_none, time, to_json};
-use super::{Store, StoreError, leases, tokens, trust};
+use super::{Store, StoreError, leases, lives, tokens, trust};
 
 /// Renewals that one identity may make between two handshakes. Each leaves its `jti` behind for ever, because a droplet's clock cannot say
 /// which are old; one a month for 80 years is 1,000, and the rest is room for restarts.
@@ -181,24 +182,6 @@ fn handshake(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -
     Ok(Handshake::Enrolled(expires_at, roots))
 }
 
-/// A known identity that counts from a lower number than is stored has lost its journal: what it writes from now on
-/// is new, and must not be taken for what is stored under the same numbers.
-fn forget_lost_journal(
-    db: &Conn,
-    droplet: &DropletId,
-    number: i64,
-    counts_from: i64,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE enrolment SET stored_up_to = ?3 WHERE droplet_id = ?1 AND number = ?2 AND stored_up_to > ?3";
-    if db.execute(sql, params![droplet.as_str(), number, counts_from])? == 0 {
-        return Ok(());
-    }
-    let sql = "DELETE FROM record WHERE droplet_id = ? AND enrolment = ? AND seq > ?";
-    db.execute(sql, params![droplet.as_str(), number, counts_from])?;
-    leases::reinstalled(db, droplet, now)
-}
-
 /// The number of this identity: a known one keeps its own, a new one gets the next.
 fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Result<i64, StoreError> {
     let droplet = request.droplet_id.clone();
@@ -206,6 +189,7 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
     let sealing = request.sealing_key.to_string();
     let now = context.now;
     let stored_up_to = i64::try_from(request.outbox_next.saturating_sub(1)).unwrap_or(i64::MAX);
+    let life = Life { boot_epoch: request.boot_epoch.clone(), journal_high_water: request.journal_high_water };
     let said = HandshakeRequest { provisioning_token: String::new(), proof: String::new(), ..request };
     let said = to_json(&said)?;
     let sql = "SELECT number FROM enrolment WHERE droplet_id = ? AND identity_key = ?";
@@ -220,7 +204,9 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
                  WHERE droplet_id = ? AND number = ?",
                 params![sealing, said, context.peer_ip, droplet.as_str(), number],
             )?;
-            forget_lost_journal(db, &droplet, number, stored_up_to, now)?;
+            // A known identity that counts from a lower number than is stored has lost its journal: what it writes from
+            // now on is new, and must not be taken for what is stored under the same numbers.
+            lives::set_aside(db, &droplet, number, stored_up_to, now)?;
             number
         }
         None => {
@@ -239,5 +225,6 @@ fn enrol(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -> Re
     if present.is_some_and(|present| present != number) {
         leases::reinstalled(db, &droplet, now)?;
     }
+    lives::begin(db, &droplet, number, &life, now)?;
     Ok(number)
 }

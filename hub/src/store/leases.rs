@@ -19,6 +19,10 @@ const SWEEP_MAX: i64 = 1000;
 /// Outbox records are kept so long after they were applied, for looking into what went wrong.
 const RECORD_KEEP_MS: i64 = 30 * 24 * 3600 * 1000;
 
+/// A quarantined droplet gets only what looks.
+const ALLOWED: &str = "((SELECT quarantine FROM droplet d WHERE d.workspace_id = job.workspace_id) IS NULL
+    OR (SELECT read_only FROM bundle b WHERE b.bundle_id = job.bundle_id))";
+
 /// One hand-out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leased {
@@ -75,7 +79,8 @@ pub(super) fn reinstalled(db: &Conn, droplet: &DropletId, now: Timestamp) -> Res
                AND state IN ('leased', 'accepted')";
     let jobs = select(db, sql, [droplet.as_str()])?;
     for found in jobs.iter().filter(|found| found.job.state == JobState::Accepted) {
-        let message = "the droplet was installed anew while it had this job; push a new bundle if it is still wanted";
+        let message =
+            "the droplet was installed anew or restored while it had this job; push a new bundle if it is still wanted";
         let event = NewEvent { code: "job_orphaned", message, droplet: Some(droplet), job: Some(found.id) };
         events::insert(db, &event, now)?;
     }
@@ -91,8 +96,10 @@ fn lease(db: &Conn, request: LeaseRequest) -> Result<Vec<Leased>, StoreError> {
     let limit = i64::try_from(POLL_COMMANDS_MAX).unwrap_or(i64::MAX);
     let due = select(
         db,
-        "workspace_id = ? AND state = 'queued' AND not_before <= ? AND not_after >= ?
-         ORDER BY priority, created_at, number LIMIT ?",
+        &format!(
+            "workspace_id = ? AND state = 'queued' AND not_before <= ? AND not_after >= ? AND {ALLOWED}
+             ORDER BY priority, created_at, number LIMIT ?"
+        ),
         params![workspace, now.millis(), now.millis(), limit],
     )?;
     let mut leased = Vec::with_capacity(due.len());
@@ -125,6 +132,7 @@ fn sweep(db: &Conn, now: Timestamp) -> Result<BTreeSet<WorkspaceId>, StoreError>
             SELECT droplet_id, enrolment, seq FROM record WHERE stored_at < ? LIMIT ?)",
         params![now.millis() - RECORD_KEEP_MS, SWEEP_MAX],
     )?;
+    db.execute("DELETE FROM former_record WHERE set_aside_at < ?", [now.millis() - RECORD_KEEP_MS])?;
     db.execute(
         "DELETE FROM event WHERE number <= (SELECT coalesce(max(number), 0) FROM event) - ?",
         [events::EVENTS_KEPT],
@@ -139,9 +147,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn has_work(&self, workspace: WorkspaceId, now: Timestamp) -> Result<bool, StoreError> {
         self.read(move |db| {
-            let sql = "SELECT 1 FROM job WHERE workspace_id = ?1 AND not_before <= ?2 AND not_after >= ?2
-                       AND state IN ('queued', 'leased') LIMIT 1";
-            Ok(db.prepare_cached(sql)?.exists(params![workspace.to_string(), now.millis()])?)
+            let sql = format!(
+                "SELECT 1 FROM job WHERE workspace_id = ?1 AND not_before <= ?2 AND not_after >= ?2
+                 AND state IN ('queued', 'leased') AND {ALLOWED} LIMIT 1"
+            );
+            Ok(db.prepare_cached(&sql)?.exists(params![workspace.to_string(), now.millis()])?)
         })
         .await
     }
@@ -153,9 +163,11 @@ impl Store {
     /// [`StoreError`].
     pub async fn is_queued(&self, workspace: WorkspaceId, now: Timestamp) -> Result<bool, StoreError> {
         self.read(move |db| {
-            let sql = "SELECT 1 FROM job WHERE workspace_id = ?1 AND not_before <= ?2 AND not_after >= ?2
-                       AND state = 'queued' LIMIT 1";
-            Ok(db.prepare_cached(sql)?.exists(params![workspace.to_string(), now.millis()])?)
+            let sql = format!(
+                "SELECT 1 FROM job WHERE workspace_id = ?1 AND not_before <= ?2 AND not_after >= ?2
+                 AND state = 'queued' AND {ALLOWED} LIMIT 1"
+            );
+            Ok(db.prepare_cached(&sql)?.exists(params![workspace.to_string(), now.millis()])?)
         })
         .await
     }

@@ -19,6 +19,7 @@ pub mod enrolment;
 pub mod events;
 pub mod jobs;
 pub mod leases;
+pub mod lives;
 pub mod results;
 pub mod tokens;
 pub mod trust;

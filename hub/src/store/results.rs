@@ -6,9 +6,13 @@ use genesis_shared::timestamp::Timestamp;
 
 use super::events::{self, NewEvent};
 use super::jobs::{find, save};
-use super::sqlite::{Conn, params, to_json};
+use super::lives::{self, Cause};
+use super::sqlite::{Conn, OptionalExtension, params, to_json};
 use super::{Store, StoreError};
 use crate::queue::{self, Event};
+
+/// Code of the event that stands in an outbox for a record that the droplet cannot read any more.
+const DAMAGED: &str = "journal_damaged";
 
 /// Whose outbox it is.
 #[derive(Clone, Debug)]
@@ -19,6 +23,20 @@ pub struct Sender {
     pub workspace: WorkspaceId,
     /// Its identity; each counts its records from 1.
     pub enrolment: i64,
+    /// The life that delivers, where it says.
+    pub epoch: Option<String>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Everything is stored up to this number.
+    UpTo(u64),
+    /// The droplet is quarantined, perhaps by this very batch: nothing is stored, and it keeps its records.
+    Quarantined {
+        /// By this batch.
+        now: bool,
+    },
 }
 
 impl Store {
@@ -26,44 +44,99 @@ impl Store {
     /// Answers the highest number up to which everything is stored.
     ///
     /// A droplet always sends its oldest record first. If that one lies beyond the prefix, what is between was stored
-    /// once and lost here (this store was restored from an older copy): the hub goes on from there and says so.
+    /// once and lost here (this store was restored from an older copy): the hub goes on from there and says so. If one
+    /// is stored already with another content, the droplet's journal is not the one that delivered it: the droplet is
+    /// quarantined, or, where an operator has resumed it, goes on from there.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn results(&self, sender: Sender, records: Vec<OutboxRecord>, now: Timestamp) -> Result<u64, StoreError> {
-        self.write(move |db| {
-            let key = params![sender.droplet.as_str(), sender.enrolment];
-            let sql = "SELECT stored_up_to FROM enrolment WHERE droplet_id = ? AND number = ?";
-            let stored: i64 = db.prepare_cached(sql)?.query_row(key, |row| row.get(0))?;
-            let mut up_to = stored.unsigned_abs();
-            let first = records.first().map_or(0, |record| record.seq);
-            if first > up_to.saturating_add(1) {
-                let lost = format!("records {} to {} of its outbox are not here any more", up_to + 1, first - 1);
-                let event =
-                    NewEvent { code: "records_lost", message: &lost, droplet: Some(&sender.droplet), job: None };
-                events::insert(db, &event, now)?;
-                up_to = first - 1;
-            }
-            for record in records {
-                if record.seq <= up_to {
-                    continue;
-                }
-                if record.seq != up_to.saturating_add(1) {
-                    break;
-                }
-                insert(db, &sender, &record, now)?;
-                apply(db, &sender, record.record, now)?;
-                up_to = record.seq;
-            }
-            let sql = "UPDATE enrolment SET stored_up_to = ? WHERE droplet_id = ? AND number = ?";
-            let number = column(up_to)?;
-            db.prepare_cached(sql)?.execute(params![number, sender.droplet.as_str(), sender.enrolment])?;
-            let sql = "UPDATE droplet SET last_seen_at = ? WHERE droplet_id = ?";
-            db.prepare_cached(sql)?.execute(params![now.millis(), sender.droplet.as_str()])?;
-            Ok(up_to)
-        })
-        .await
+    pub async fn results(
+        &self,
+        sender: Sender,
+        records: Vec<OutboxRecord>,
+        now: Timestamp,
+    ) -> Result<Stored, StoreError> {
+        self.write(move |db| results(db, &sender, records, now)).await
     }
+}
+
+fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestamp) -> Result<Stored, StoreError> {
+    if lives::is_quarantined(db, &sender.droplet)? {
+        answers_to_looks(db, sender, records, now)?;
+        return Ok(Stored::Quarantined { now: false });
+    }
+    let key = params![sender.droplet.as_str(), sender.enrolment];
+    let sql = "SELECT stored_up_to FROM enrolment WHERE droplet_id = ? AND number = ?";
+    let stored: i64 = db.prepare_cached(sql)?.query_row(key, |row| row.get(0))?;
+    let before = stored.unsigned_abs();
+    let mut up_to = before;
+    let first = records.first().map_or(0, |record| record.seq);
+    if first > up_to.saturating_add(1) {
+        let lost = format!("records {} to {} of its outbox are not here any more", up_to + 1, first - 1);
+        let event = NewEvent { code: "records_lost", message: &lost, droplet: Some(&sender.droplet), job: None };
+        events::insert(db, &event, now)?;
+        up_to = first - 1;
+    }
+    let rejoins = lives::rejoins(db, &sender.droplet, sender.enrolment)?;
+    for record in records {
+        if record.seq <= up_to {
+            if !differs(db, sender, &record)? {
+                continue;
+            }
+            if !rejoins {
+                let message = format!("record {} of its outbox came again with another content", record.seq);
+                lives::quarantine(db, &sender.droplet, Cause::Diverged, message, now)?;
+                return Ok(Stored::Quarantined { now: true });
+            }
+            up_to = record.seq - 1;
+            lives::set_aside(db, &sender.droplet, sender.enrolment, column(up_to)?, now)?;
+        }
+        if record.seq != up_to.saturating_add(1) {
+            break;
+        }
+        insert(db, sender, &record, now)?;
+        up_to = record.seq;
+        apply(db, sender, record.record, now)?;
+    }
+    let sql = "UPDATE enrolment SET stored_up_to = ? WHERE droplet_id = ? AND number = ?";
+    let number = column(up_to)?;
+    db.prepare_cached(sql)?.execute(params![number, sender.droplet.as_str(), sender.enrolment])?;
+    if rejoins && up_to != before {
+        lives::rejoined(db, &sender.droplet, sender.enrolment)?;
+    }
+    let sql = "UPDATE droplet SET last_seen_at = ? WHERE droplet_id = ?";
+    db.prepare_cached(sql)?.execute(params![now.millis(), sender.droplet.as_str()])?;
+    lives::heard(db, (&sender.droplet, sender.enrolment), sender.epoch.as_deref(), up_to, now)?;
+    Ok(Stored::UpTo(up_to))
+}
+
+/// Whether a record that is stored under this number has another content. One whose body is not kept any more, or was
+/// damaged in the droplet's journal since, does not.
+fn differs(db: &Conn, sender: &Sender, record: &OutboxRecord) -> Result<bool, StoreError> {
+    let sql = "SELECT body FROM record WHERE droplet_id = ? AND enrolment = ? AND seq = ?";
+    let key = params![sender.droplet.as_str(), sender.enrolment, column(record.seq)?];
+    let body: Option<String> = db.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?;
+    // Compared as values: either side may have learnt to write more since.
+    let stored = body.and_then(|body| serde_json::from_str::<OutboxRecord>(&body).ok());
+    let is_damaged = matches!(&record.record, Record::Event(event) if event.code == DAMAGED);
+    Ok(stored.is_some_and(|stored| stored != *record) && !is_damaged)
+}
+
+/// Applies what a quarantined droplet says of jobs that only look, so that these go on. It is told again after the
+/// quarantine, which changes nothing then.
+fn answers_to_looks(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "SELECT 1 FROM job j JOIN bundle b ON b.bundle_id = j.bundle_id
+               WHERE j.job_id = ? AND j.workspace_id = ? AND b.read_only = 1";
+    for record in records {
+        let job = match &record.record {
+            Record::Accepted { job_id } | Record::Result(CommandResult { job_id, .. }) => *job_id,
+            Record::Event(_) => continue,
+        };
+        if db.prepare_cached(sql)?.exists(params![job.to_string(), sender.workspace.to_string()])? {
+            apply(db, sender, record.record, now)?;
+        }
+    }
+    Ok(())
 }
 
 fn column(seq: u64) -> Result<i64, StoreError> {

@@ -13,8 +13,8 @@ pub(super) use rusqlite::{Connection as Conn, OptionalExtension, Params, Row, pa
 
 use super::StoreError;
 
-/// Version of `schema.sql`; each later one adds a step to [`migrate`].
-const SCHEMA_VERSION: i64 = 1;
+/// What leads from each version to the next, from an empty file on. A new version is a new last step.
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 /// How long to wait for another process that holds the file, such as `genesis-hub token create`.
 const BUSY_MS: u64 = 5_000;
 
@@ -63,17 +63,17 @@ fn migrate(conn: &Conn) -> Result<(), StoreError> {
     // IMMEDIATE: of two processes that open a new file at once, one migrates and the other then sees it done.
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let version: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        0 => {
-            conn.execute_batch(include_str!("schema.sql"))?;
-            conn.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        }
-        SCHEMA_VERSION => {}
-        later => {
-            return Err(StoreError::Unavailable(format!(
-                "the database has version {later}, this hub knows up to {SCHEMA_VERSION}; install the newer hub again"
-            )));
-        }
+    let Some(steps) = usize::try_from(version).ok().and_then(|version| STEPS.get(version..)) else {
+        return Err(StoreError::Unavailable(format!(
+            "the database has version {version}, this hub knows up to {}; install the newer hub again",
+            STEPS.len()
+        )));
+    };
+    for step in steps {
+        conn.execute_batch(step)?;
+    }
+    if !steps.is_empty() {
+        conn.execute_batch(&format!("PRAGMA user_version = {}", STEPS.len()))?;
     }
     conn.execute_batch("COMMIT")?;
     Ok(())
@@ -126,4 +126,35 @@ pub(super) fn json_or_none<T: DeserializeOwned>(row: &Row<'_>, column: usize) ->
 /// A value as JSON for a column.
 pub(super) fn to_json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|e| StoreError::Broken(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_the_first_version_is_brought_up_with_what_is_in_it_and_a_later_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.db");
+        let old = Conn::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch(
+            "PRAGMA user_version = 1;
+             INSERT INTO droplet (workspace_id, droplet_id, labels, created_at) VALUES ('w', 'd1', '{}', 0);",
+        )
+        .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let new = open(&path).unwrap();
+            let count = "SELECT count(*) FROM droplet WHERE quarantine IS NULL";
+            assert_eq!(new.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+            assert_eq!(
+                new.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap() as usize,
+                STEPS.len()
+            );
+        }
+        Conn::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+        let refusal = open(&path).unwrap_err().to_string();
+        assert!(refusal.contains("version 99"), "{refusal}");
+    }
 }

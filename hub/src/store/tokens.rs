@@ -4,6 +4,7 @@ use genesis_shared::id::{Digest, DropletId, WorkspaceId};
 use genesis_shared::limits::SIDECAR_TOKEN_TTL_MS;
 use genesis_shared::timestamp::Timestamp;
 
+use super::lives::Sight;
 use super::sqlite::{Conn, OptionalExtension, params, text, time, time_or_none};
 use super::{Store, StoreError};
 
@@ -40,6 +41,12 @@ pub struct SidecarToken {
     pub expires_at: Timestamp,
     /// Whether it was used before.
     pub used: bool,
+    /// Boot epoch of the present life, if one is known; once the request was looked at, of the life that asks.
+    pub epoch: Option<String>,
+    /// Whether the droplet is quarantined.
+    pub quarantined: bool,
+    /// What was made of the life that asks, where it was not the present one.
+    pub sight: Option<Sight>,
 }
 
 /// Who presents a bearer token.
@@ -129,7 +136,9 @@ impl Store {
     pub async fn bearer(&self, token: Digest, now: Timestamp) -> Result<Option<Bearer>, StoreError> {
         self.read(move |db| {
             // A token of an earlier enrolment is another machine's: it died with the new identity.
-            let sql = "SELECT t.id, t.droplet_id, d.workspace_id, t.enrolment, t.expires_at, t.used_at IS NOT NULL
+            let sql = "SELECT t.id, t.droplet_id, d.workspace_id, t.enrolment, t.expires_at, t.used_at IS NOT NULL,
+                       (SELECT epoch FROM life l WHERE l.droplet_id = t.droplet_id AND l.enrolment = t.enrolment
+                        ORDER BY number DESC LIMIT 1), d.quarantine IS NOT NULL
                        FROM sidecar_token t JOIN droplet d ON d.droplet_id = t.droplet_id AND d.enrolment = t.enrolment
                        WHERE t.digest = ? AND t.expires_at > ?";
             let sidecar = db
@@ -142,6 +151,9 @@ impl Store {
                         enrolment: row.get(3)?,
                         expires_at: time(row, 4)?,
                         used: row.get(5)?,
+                        epoch: row.get(6)?,
+                        quarantined: row.get(7)?,
+                        sight: None,
                     })
                 })
                 .optional()?;

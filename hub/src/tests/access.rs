@@ -1,38 +1,54 @@
 //! Who may do what: every route against every kind of caller, and the OpenAPI document against the routes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
-use axum::http::Method;
-use serde_json::Value;
+use axum::http::{Method, StatusCode};
+use genesis_shared::limits::SIDECAR_TOKEN_TTL_MS;
+use serde_json::{Value, json};
 
 use super::world::*;
 
-/// Method, path, and who may: `-` nobody needs a token, `s` a sidecar token, `r` `b` `e` `a` the API scopes read,
-/// submit, enrol, admin.
-const ROUTES: &[(&str, &str, &str)] = &[
-    ("POST", "/api/v1/sidecar/handshake", "-"),
-    ("POST", "/api/v1/sidecar/renew", "-"),
-    ("POST", "/api/v1/sidecar/heartbeat", "s"),
-    ("GET", "/api/v1/sidecar/commands", "s"),
-    ("POST", "/api/v1/sidecar/results", "s"),
-    ("GET", "/api/v1/sidecar/trust-root", "s"),
-    ("POST", "/api/v1/droplets", "ea"),
-    ("GET", "/api/v1/droplets", "ra"),
-    ("GET", "/api/v1/droplets/{droplet_id}", "ra"),
-    ("POST", "/api/v1/droplets/{droplet_id}/provisioning-token", "ea"),
-    ("POST", "/api/v1/bundles", "ba"),
-    ("GET", "/api/v1/jobs", "ra"),
-    ("GET", "/api/v1/jobs/{job_id}", "ra"),
-    ("POST", "/api/v1/jobs/{job_id}/cancel", "ba"),
-    ("POST", "/api/v1/jobs/{job_id}/requeue", "ba"),
-    ("GET", "/api/v1/dead-letters", "ra"),
-    ("GET", "/api/v1/events", "ra"),
-    ("GET", "/api/v1/trust-root", "ra"),
-    ("PUT", "/api/v1/trust-root", "a"),
-    ("GET", "/healthz", "-"),
-    ("GET", "/readyz", "-"),
-    ("GET", "/openapi.json", "-"),
+/// Who asks, in the order of the table's columns.
+const CALLERS: [&str; 9] = [
+    "nobody",
+    "a token that nobody gave out",
+    "tenant A's droplet with a token that has ended",
+    "tenant A's droplet",
+    "tenant B's droplet",
+    "an operator who may read",
+    "an operator who may submit",
+    "an operator who may enrol",
+    "an operator who may do everything",
+];
+
+/// Every route, always about tenant A, and what each caller meets: `+` is let in, `?` is told 401 `unauthenticated`,
+/// `w` 403 `wrong_plane`, `s` 403 `scope_missing`, `n` 403 `not_yours`. A route that is not here fails the test.
+const TABLE: &[(&str, &str, &str)] = &[
+    //                                                     none garbage ended A B read submit enrol admin
+    ("POST", "/api/v1/sidecar/handshake", "+++++++++"),
+    ("POST", "/api/v1/sidecar/renew", "+++++++++"),
+    ("POST", "/api/v1/sidecar/heartbeat", "???+nwwww"),
+    ("GET", "/api/v1/sidecar/commands", "???++wwww"),
+    ("POST", "/api/v1/sidecar/results", "???++wwww"),
+    ("GET", "/api/v1/sidecar/trust-root", "???++wwww"),
+    ("POST", "/api/v1/droplets", "???wwss++"),
+    ("GET", "/api/v1/droplets", "???ww+ss+"),
+    ("GET", "/api/v1/droplets/{droplet_id}", "???ww+ss+"),
+    ("POST", "/api/v1/droplets/{droplet_id}/provisioning-token", "???wwss++"),
+    ("POST", "/api/v1/droplets/{droplet_id}/resume", "???wwsss+"),
+    ("POST", "/api/v1/bundles", "???wws+s+"),
+    ("GET", "/api/v1/jobs", "???ww+ss+"),
+    ("GET", "/api/v1/jobs/{job_id}", "???ww+ss+"),
+    ("POST", "/api/v1/jobs/{job_id}/cancel", "???wws+s+"),
+    ("POST", "/api/v1/jobs/{job_id}/requeue", "???wws+s+"),
+    ("GET", "/api/v1/dead-letters", "???ww+ss+"),
+    ("GET", "/api/v1/events", "???ww+ss+"),
+    ("GET", "/api/v1/trust-root", "???ww+ss+"),
+    ("PUT", "/api/v1/trust-root", "???wwsss+"),
+    ("GET", "/healthz", "+++++++++"),
+    ("GET", "/readyz", "+++++++++"),
+    ("GET", "/openapi.json", "+++++++++"),
 ];
 
 /// A body that the route can read, so that what is refused is refused for want of a right.
@@ -43,45 +59,102 @@ fn body(world: &World, droplet: &Droplet, path: &str) -> String {
         "/api/v1/droplets" => {
             format!("{{\"workspace_id\":\"{}\",\"droplet_id\":\"new\"}}", crate::random::job_id())
         }
+        "/api/v1/droplets/{droplet_id}/resume" => "{\"reason\":\"x\"}".into(),
         "/api/v1/trust-root" => world.root_document(1),
         _ => "{}".into(),
     }
 }
 
+/// Method and path of every route in the served document.
+async fn served(world: &World) -> BTreeSet<(String, String)> {
+    let document = world.get("/openapi.json").await.ok();
+    let mut listed = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            listed.insert((method.to_uppercase(), path.clone()));
+        }
+    }
+    listed
+}
+
 #[tokio::test]
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     let world = World::new().await;
-    let droplet = world.enrol("d1").await;
-    let callers = [
-        ('-', String::new()),
-        ('x', "no-such-token".to_owned()),
-        ('s', droplet.token.clone()),
-        ('r', world.api_token("r", "read").await),
-        ('b', world.api_token("b", "submit").await),
-        ('e', world.api_token("e", "enrol").await),
-        ('a', world.admin.clone()),
+    let mut one = world.enrol("d1").await;
+    let gone = one.token.clone();
+    world.clock.advance(SIDECAR_TOKEN_TTL_MS);
+    let answer = world.post("/api/v1/droplets/d1/provisioning-token", Body::empty()).await.ok();
+    one.provisioning = answer["provisioning_token"].as_str().unwrap().into();
+    one.token = world.handshake(&one.handshake()).await.ok()["sidecar_token"].as_str().unwrap().into();
+    let two = world.enrol("d2").await;
+    let tokens = [
+        String::new(),
+        "no-such-token".to_owned(),
+        gone,
+        one.token.clone(),
+        two.token.clone(),
+        world.api_token("r", "read").await,
+        world.api_token("b", "submit").await,
+        world.api_token("e", "enrol").await,
+        world.admin.clone(),
     ];
-    for (method, route, may) in ROUTES {
+    let table: BTreeMap<_, _> = TABLE.iter().map(|(method, path, expected)| ((*method, *path), *expected)).collect();
+    for (method, route) in served(&world).await {
+        let expected = table.get(&(method.as_str(), route.as_str())).unwrap_or_else(|| {
+            panic!("{method} {route} is served, and the table does not say to whom");
+        });
+        assert_eq!(expected.len(), CALLERS.len(), "{route}");
         let path = route.replace("{droplet_id}", "d1").replace("{job_id}", &crate::random::job_id().to_string());
-        let query = if *route == "/api/v1/sidecar/commands" { "?wait=0&nonce=0123456789abcdef" } else { "" };
-        for (who, token) in &callers {
-            let method = Method::from_bytes(method.as_bytes()).unwrap();
-            let body = body(&world, &droplet, route);
-            let answer = world.call(method.clone(), &format!("{path}{query}"), token, body).await;
+        let query = if route == "/api/v1/sidecar/commands" { "?wait=0&nonce=0123456789abcdef" } else { "" };
+        for ((who, token), expected) in CALLERS.iter().zip(&tokens).zip(expected.chars()) {
+            let body = body(&world, &one, &route);
+            let called = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = world.call(called, &format!("{path}{query}"), token, body).await;
             assert!(answer.headers.contains_key("x-request-id"), "{route}");
-            let (status, named) = (answer.status.as_u16(), format!("{method} {route} by {who}: {}", answer.body));
-            if *may == "-" || may.contains(*who) {
-                let codes = ["unauthenticated", "scope_missing", "wrong_plane"];
-                assert!(!codes.contains(&answer.code()) && status < 500, "{named}");
-            } else if matches!(who, '-' | 'x') {
-                assert_eq!((status, answer.code()), (401, "unauthenticated"), "{named}");
-            } else if (*who == 's') != may.contains('s') {
-                assert_eq!((status, answer.code()), (403, "wrong_plane"), "{named}");
-            } else {
-                assert_eq!((status, answer.code()), (403, "scope_missing"), "{named}");
-            }
+            let met = match (answer.status.as_u16(), answer.code()) {
+                (401, "unauthenticated") => '?',
+                (403, "wrong_plane") => 'w',
+                (403, "scope_missing") => 's',
+                (403, "not_yours") => 'n',
+                (500.., _) => '!',
+                _ => '+',
+            };
+            assert_eq!(met, expected, "{method} {route} by {who}: {} {}", answer.status, answer.body);
         }
     }
+}
+
+#[tokio::test]
+async fn a_droplet_can_neither_read_nor_write_anything_of_another_tenant() {
+    let world = World::new().await;
+    let (one, two) = (world.enrol("d1").await, world.enrol("d2").await);
+    let job = world.queue(&two).await;
+    // Whatever it says of itself in a body, it gets and moves its own things only.
+    assert!(world.poll(&one).await.is_empty());
+    let theft = vec![(1, accepted(&job)), (2, result(&job, "succeeded"))];
+    world.deliver(&one, theft).await.ok();
+    assert_eq!((world.state(&job).await.as_str(), &world.job(&job).await["result"]), ("queued", &Value::Null));
+    let leased = world.poll(&two).await;
+    assert_eq!(leased[0]["job_id"], job);
+    // A poll takes back the leases of its own tenant, and no others.
+    world.poll(&one).await;
+    assert_eq!(world.state(&job).await, "leased");
+    world.deliver(&one, vec![(3, accepted(&job))]).await.ok();
+    assert_eq!(world.state(&job).await, "leased");
+    // Its outbox is its own: the other's numbers are untouched.
+    assert_eq!(world.deliver(&two, vec![]).await.ok()["stored_up_to"], 0);
+    for path in ["/api/v1/droplets/d2", "/api/v1/jobs", "/api/v1/events"] {
+        world.call(Method::GET, path, &one.token, Body::empty()).await.refused(403, "wrong_plane");
+    }
+    let path = format!("/api/v1/jobs/{job}");
+    world.call(Method::GET, &path, &one.token, Body::empty()).await.refused(403, "wrong_plane");
+    // Nor can it pass for the other with its own key.
+    let mut beat = two.heartbeat();
+    beat["droplet_id"] = json!("d1");
+    let path = "/api/v1/sidecar/heartbeat";
+    world.call(Method::POST, path, &one.token, beat.to_string()).await.refused(403, "not_yours");
+    assert_eq!(world.get("/api/v1/droplets/d2").await.ok()["state"], "INITIALIZING");
+    assert_eq!(world.call(Method::POST, path, &two.token, two.heartbeat().to_string()).await.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -97,18 +170,12 @@ async fn the_openapi_document_lists_every_route_and_each_listed_one_exists() {
     let world = World::new().await;
     let document = world.get("/openapi.json").await.ok();
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
-    let mut listed = BTreeSet::new();
-    for (path, item) in document["paths"].as_object().unwrap() {
-        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
-            listed.insert((method.to_uppercase(), path.clone()));
-        }
-    }
-    let routes: BTreeSet<_> = ROUTES.iter().map(|(m, p, _)| ((*m).to_owned(), (*p).to_owned())).collect();
-    assert_eq!(listed, routes);
+    let routes: BTreeSet<_> = TABLE.iter().map(|(m, p, _)| ((*m).to_owned(), (*p).to_owned())).collect();
+    assert_eq!(served(&world).await, routes);
     // Every path of the router's source is in the table as well.
     let source = include_str!("../api/mod.rs");
     let written: BTreeSet<_> = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(written, ROUTES.iter().map(|(_, path, _)| *path).collect());
+    assert_eq!(written, TABLE.iter().map(|(_, path, _)| *path).collect());
     // Every schema that is referred to is there.
     fn refs<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {

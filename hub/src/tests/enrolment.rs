@@ -222,6 +222,64 @@ async fn a_heartbeat_rotates_an_old_token_and_the_old_one_stays_good_until_the_n
     beat(&droplet).await.refused(401, "unauthenticated");
 }
 
+async fn rotated(world: &World, droplet: &Droplet) -> Option<String> {
+    let body = droplet.heartbeat().to_string();
+    let answer = world.call(Method::POST, "/api/v1/sidecar/heartbeat", &droplet.token, body).await.ok();
+    answer["rotated"]["sidecar_token"].as_str().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn a_rotation_whose_answer_was_lost_locks_nobody_out_also_when_the_hub_starts_again() {
+    let mut world = World::new().await;
+    let mut droplet = world.enrol("d1").await;
+    world.clock.advance(SIDECAR_TOKEN_TTL_MS / 2 + 1);
+    let lost = rotated(&world, &droplet).await.unwrap();
+    world.crash();
+    // To the last moment of its own life the old one is good, for nobody has used the new one.
+    world.clock.advance(SIDECAR_TOKEN_TTL_MS / 2 - 2);
+    world.deliver(&droplet, vec![]).await.ok();
+    droplet.token = rotated(&world, &droplet).await.unwrap();
+    world.deliver(&droplet, vec![]).await.ok();
+    // The lost one was never used, and is older than the one in use: it ends with the other old ones.
+    world.clock.advance(10 * 60 * 1000);
+    droplet.token = lost;
+    world.deliver(&droplet, vec![]).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_droplet_that_died_between_the_answer_and_keeping_it_goes_on_with_the_old_token_and_rotates_again() {
+    let world = World::new().await;
+    let mut droplet = world.enrol("d1").await;
+    for _ in 0..24 {
+        world.clock.advance(SIDECAR_TOKEN_TTL_MS / 2 + 1);
+        // The first answer dies with the agent, the second is kept.
+        rotated(&world, &droplet).await.unwrap();
+        droplet.token = rotated(&world, &droplet).await.unwrap();
+        world.deliver(&droplet, vec![]).await.ok();
+    }
+    assert!(rotated(&world, &droplet).await.is_none(), "a young token is not rotated");
+}
+
+#[tokio::test]
+async fn a_droplet_that_was_off_for_400_days_comes_back_by_its_identity_key_and_gets_its_job() {
+    let world = World::new().await;
+    let mut droplet = world.enrol("d1").await;
+    world.clock.advance(400 * 24 * 3600 * 1000);
+    world.hub.sweep().await;
+    world.deliver(&droplet, vec![]).await.refused(401, "unauthenticated");
+    let claims = RenewClaims { sub: droplet.id.clone(), aud: "genesis-hub".into(), iat: 7, jti: random::token() };
+    let body = assertion(&droplet, &droplet.identity, &claims);
+    let answer = world.call(Method::POST, "/api/v1/sidecar/renew", "", body).await.ok();
+    droplet.token = answer["sidecar_token"].as_str().unwrap().into();
+    let mut payload = world.payload(json!({"workspaces": [droplet.workspace]}));
+    let now = world.clock.now();
+    payload["issued_at"] = json!(now);
+    payload["not_before"] = json!(now);
+    payload["not_after"] = json!(now.plus_millis(3_600_000));
+    let job = world.push(&world.sign(&payload)).await.ok()["job_ids"][0].clone();
+    assert_eq!(world.poll(&droplet).await[0]["job_id"], job);
+}
+
 #[tokio::test]
 async fn a_heartbeat_for_another_droplet_is_refused_and_silence_makes_a_zombie() {
     let world = World::new().await;

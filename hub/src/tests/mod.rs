@@ -2,6 +2,8 @@
 
 mod access;
 mod enrolment;
+mod excluded;
+mod identity;
 mod input;
 mod jobs;
 mod push;
