@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use genesis_shared::bundle::Bundle;
+use genesis_shared::chain::Chain;
 use genesis_shared::command::Class;
-use genesis_shared::id::Digest;
-use genesis_shared::limits::{JOURNAL_RESERVE_MB, POLL_WAIT_S_MAX};
+use genesis_shared::id::{BundleId, Digest};
+use genesis_shared::limits::{JOURNAL_RESERVE_MB, OPEN_COMMANDS_MAX, POLL_WAIT_S_MAX};
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
@@ -33,7 +35,7 @@ impl<W: World> Agent<W> {
     }
 
     async fn poll_once(&self) -> Result<Result<(), EffectError>, Fatal> {
-        if let Err(error) = self.has_space() {
+        if let Err(error) = self.has_space().and(self.has_room()?) {
             return Ok(Err(error));
         }
         let token = match self.token_or_enrol().await? {
@@ -62,6 +64,11 @@ impl<W: World> Agent<W> {
         match self.world.hub().poll(&token, wait, &nonce).await {
             Ok(answer) => {
                 for leased in &answer.commands {
+                    if let Err(error) = self.has_room()? {
+                        // Not acknowledged: it stays with the hub.
+                        tracing::warn!(job = %leased.job_id, code = error.code, "left with the hub: {error}");
+                        break;
+                    }
                     self.take(leased, &nonce)?;
                 }
                 Ok(Ok(()))
@@ -86,12 +93,28 @@ impl<W: World> Agent<W> {
         Err(EffectError::new(ErrorKind::Transient, "disk_full", message))
     }
 
+    /// Whether one more command may wait here.
+    fn has_room(&self) -> Result<Result<(), EffectError>, JournalError> {
+        let open = self.journal.open_count()?;
+        if open < OPEN_COMMANDS_MAX {
+            return Ok(Ok(()));
+        }
+        let message = format!(
+            "{open} accepted commands wait to be run, at most {OPEN_COMMANDS_MAX} may; more are asked for when some have ended"
+        );
+        Ok(Err(EffectError::new(ErrorKind::Transient, "journal_busy", message)))
+    }
+
     /// Admits one command and journals what came of it.
     fn take(&self, leased: &LeasedCommand, nonce: &str) -> Result<(), Fatal> {
         let root = self.root.borrow();
         let Some(root) = root.as_ref() else { return Ok(()) };
         let now = self.world.clock().now();
-        match self.admit(root, leased, nonce)? {
+        let verdict = match self.admit(root, leased, nonce) {
+            Err(error @ JournalError::Damaged { .. }) => return self.give_up(leased, &error),
+            verdict => verdict?,
+        };
+        match verdict {
             Verdict::Accept(admitted) => {
                 let bundle = admitted.bundle.get();
                 let looks = admitted.commands.iter().all(|command| command.action().class() == Class::Read);
@@ -111,9 +134,11 @@ impl<W: World> Agent<W> {
             }
             Verdict::Duplicate(bundle_id) => {
                 // The hub did not hear, or was restored from an older copy: tell it again what is known.
-                let record = match self.journal.outcome(bundle_id)? {
-                    Some(result) => Record::Result(result),
-                    None => Record::Accepted { job_id: leased.job_id },
+                let record = match self.journal.outcome(bundle_id) {
+                    Ok(Some(result)) => Record::Result(result),
+                    Ok(None) => Record::Accepted { job_id: leased.job_id },
+                    Err(error @ JournalError::Damaged { .. }) => return self.give_up(leased, &error),
+                    Err(error) => return Err(error.into()),
                 };
                 self.journal.report(&record, now)?;
             }
@@ -142,17 +167,43 @@ impl<W: World> Agent<W> {
         looked_up.map(|_| verdict)
     }
 
+    /// A bundle that was accepted before, and of which the journal cannot tell any more how it ended: it does not run
+    /// again, and somebody must look. Other bundles go on.
+    fn give_up(&self, leased: &LeasedCommand, error: &JournalError) -> Result<(), Fatal> {
+        tracing::error!(job = %leased.job_id, code = error.code(), "{}", Chain(error));
+        let message =
+            format!("{}; the bundle was accepted before and is not run again, look at what it left in n8n", Chain(error));
+        let bundle_id = Bundle::reread(leased.bundle.as_bytes()).ok().map(|bundle| bundle.id);
+        self.refuse(leased, bundle_id, OutcomeState::Stuck, error.code(), message, false)?;
+        self.mail.notify_one();
+        Ok(())
+    }
+
     fn reject(&self, leased: &LeasedCommand, refusal: &Refusal) -> Result<(), JournalError> {
-        let now = self.world.clock().now();
         tracing::warn!(job = %leased.job_id, rule = refusal.rule.code(), "refused: {}", refusal.why);
+        // A clock that is wrong may be right when the bundle is signed anew.
+        let retryable = matches!(refusal.rule, Rule::A8Time | Rule::A11Delivery);
+        let (code, why) = (refusal.rule.code(), refusal.why.clone());
+        self.refuse(leased, refusal.bundle_id, OutcomeState::Rejected, code, why, retryable)
+    }
+
+    fn refuse(
+        &self,
+        leased: &LeasedCommand,
+        bundle_id: Option<BundleId>,
+        state: OutcomeState,
+        code: &str,
+        message: String,
+        retryable: bool,
+    ) -> Result<(), JournalError> {
+        let now = self.world.clock().now();
         let mut result = CommandResult {
             job_id: leased.job_id,
-            bundle_id: refusal.bundle_id,
-            state: OutcomeState::Rejected,
-            code: refusal.rule.code().to_owned(),
-            message: refusal.why.clone(),
-            // A clock that is wrong may be right when the bundle is signed anew.
-            retryable: matches!(refusal.rule, Rule::A8Time | Rule::A11Delivery),
+            bundle_id,
+            state,
+            code: code.to_owned(),
+            message,
+            retryable,
             started_at: now,
             finished_at: now,
             steps: vec![],
