@@ -15,6 +15,7 @@ use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
 use genesis_shared::trust::NamedKey;
+use genesis_power::{Disk, VFS};
 use tempfile::TempDir;
 
 use crate::operator::{Operator, sign_with};
@@ -35,6 +36,8 @@ pub struct Droplet {
     pub workspace: WorkspaceId,
     settings: Settings,
     folder: TempDir,
+    /// Where the journal is, if not in the folder.
+    disk: Option<Disk>,
 }
 
 impl Droplet {
@@ -66,15 +69,31 @@ impl Droplet {
                 answer_timeout_s: 60,
             },
         };
-        Self { outside, operator, workspace, settings, folder }
+        Self { outside, operator, workspace, settings, folder, disk: None }
+    }
+
+    /// The same with its journal on this disk.
+    pub fn over(seed: u64, disk: &Disk) -> Self {
+        Self { disk: Some(disk.clone()), ..Self::new(seed) }
     }
 
     /// A new life of the agent on the same disk.
     pub fn agent(&self) -> Agent<SimWorld> {
-        let mut journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
+        self.try_agent().unwrap()
+    }
+
+    /// The same on a disk that may be full.
+    ///
+    /// # Errors
+    /// Every [`Fatal`].
+    pub fn try_agent(&self) -> Result<Agent<SimWorld>, Fatal> {
+        let mut journal = match &self.disk {
+            Some(disk) => Journal::open_over(&disk.path("journal.db"), Some(VFS))?,
+            None => Journal::open(&self.folder.path().join("journal.db"))?,
+        };
         let crash = self.outside.crash.clone();
         journal.set_hook(Rc::new(move || crash.is_over()));
-        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal).unwrap()
+        Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal)
     }
 
     /// Loses the journal, as a bad disk would; n8n, the keys and the hub stay. The hub needs a new handshake then.
@@ -111,7 +130,7 @@ impl Droplet {
 
     /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash.
     pub async fn one_life<T>(&self, scene: impl Future<Output = T>) -> Option<T> {
-        let agent = self.agent();
+        let agent = self.try_agent().ok()?;
         tokio::select! {
             _ = agent.run() => None,
             played = tokio::time::timeout(LONG, scene) => Some(played.expect("the scene has not ended")),

@@ -8,6 +8,7 @@ pub mod canary;
 pub mod droplet;
 pub mod n8n;
 pub mod operator;
+pub mod power;
 pub mod process;
 pub mod proofs;
 pub mod rig;

@@ -94,9 +94,12 @@ impl Platter {
                             Pending::Truncate(size) => file.synced.resize(size, 0),
                         }
                     }
-                    // As SQLite does on Unix, the first sync of a new file includes its folder.
-                    file.is_durable = true;
-                    self.ghosts.remove(name);
+                    // As SQLite does on Unix, the first sync of a new log includes the folder with all its entries.
+                    let is_log = name.ends_with("-journal") || name.ends_with("-wal");
+                    if is_log && !file.is_durable {
+                        self.files.values_mut().for_each(|file| file.is_durable = true);
+                        self.ghosts.clear();
+                    }
                 }
             }
             Op::Delete(name, is_synced) => {
@@ -216,33 +219,37 @@ mod tests {
     use super::*;
 
     fn write(platter: &mut Platter, offset: usize, bytes: Vec<u8>) {
-        platter.apply(&Op::Write("a".into(), offset, bytes.into()));
+        platter.apply(&Op::Write("a-wal".into(), offset, bytes.into()));
+    }
+
+    fn sync(platter: &mut Platter) {
+        platter.apply(&Op::Sync("a-wal".into()));
     }
 
     #[test]
     fn what_was_synced_stays_and_what_was_not_may_go() {
         let mut platter = Platter::default();
         write(&mut platter, 0, vec![1; 600]);
-        platter.apply(&Op::Sync("a".into()));
+        sync(&mut platter);
         write(&mut platter, 0, vec![2; 600]);
-        assert_eq!(platter.content("a"), vec![2; 600]);
-        assert_eq!(platter.cut(Survival::Nothing).content("a"), vec![1; 600]);
-        assert_eq!(platter.cut(Survival::Everything).content("a"), vec![2; 600]);
+        assert_eq!(platter.content("a-wal"), vec![2; 600]);
+        assert_eq!(platter.cut(Survival::Nothing).content("a-wal"), vec![1; 600]);
+        assert_eq!(platter.cut(Survival::Everything).content("a-wal"), vec![2; 600]);
         let torn = platter.cut(Survival::LastTorn);
-        assert_eq!((torn.content("a")[511], torn.content("a")[512]), (2, 1), "torn between its sectors");
+        assert_eq!((torn.content("a-wal")[511], torn.content("a-wal")[512]), (2, 1), "torn between its sectors");
     }
 
     #[test]
     fn writes_survive_in_any_combination() {
         let mut platter = Platter::default();
         write(&mut platter, 0, vec![0; 1024]);
-        platter.apply(&Op::Sync("a".into()));
+        sync(&mut platter);
         write(&mut platter, 0, vec![1; 512]);
         write(&mut platter, 512, vec![1; 512]);
         let seen: std::collections::BTreeSet<_> = (0..64)
             .map(|seed| {
                 let after = platter.cut(Survival::Some(seed));
-                (after.content("a")[0], after.content("a")[512])
+                (after.content("a-wal")[0], after.content("a-wal")[512])
             })
             .collect();
         assert_eq!(seen.len(), 4, "none, the first, only the second, both");
@@ -252,11 +259,16 @@ mod tests {
     fn an_unsynced_file_may_vanish_and_an_unsynced_removal_may_not_hold() {
         let mut platter = Platter::default();
         platter.apply(&Op::Create("a".into()));
-        assert!(!platter.cut(Survival::Nothing).has("a"));
+        platter.apply(&Op::Create("a-wal".into()));
         platter.apply(&Op::Sync("a".into()));
-        assert!(platter.cut(Survival::Nothing).has("a"));
-        platter.apply(&Op::Delete("a".into(), false));
-        assert!(!platter.has("a") && platter.cut(Survival::Nothing).has("a"));
-        assert!(!platter.cut(Survival::Everything).has("a"));
+        assert!(!platter.cut(Survival::Nothing).has("a"), "a database's sync is not its folder's");
+        platter.apply(&Op::Sync("a-wal".into()));
+        assert!(platter.cut(Survival::Nothing).has("a"), "a new log's is");
+        platter.apply(&Op::Delete("a-wal".into(), false));
+        assert!(!platter.has("a-wal") && platter.cut(Survival::Nothing).has("a-wal"));
+        assert!(!platter.cut(Survival::Everything).has("a-wal"));
+        platter.apply(&Op::Create("a-journal".into()));
+        platter.apply(&Op::Sync("a-journal".into()));
+        assert!(!platter.cut(Survival::Nothing).has("a-wal"), "now it is gone for good");
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 use rusqlite::ffi;
@@ -21,6 +22,7 @@ const VFS_C: &CStr = c"genesis-power";
 const ROOT: &str = "/power/";
 
 static DISKS: Mutex<BTreeMap<u64, Weak<Mutex<State>>>> = Mutex::new(BTreeMap::new());
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 static REGISTERED: Once = Once::new();
 
 /// A disk. Clones are the same disk.
@@ -82,7 +84,9 @@ impl Disk {
         register();
         let state = Arc::new(Mutex::new(State { platter, ..State::default() }));
         let mut disks = DISKS.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = disks.last_key_value().map_or(1, |(last, _)| last + 1);
+        // A number is never used again: a path of a disk that is gone leads nowhere.
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        disks.retain(|_, state| state.strong_count() > 0);
         disks.insert(number, Arc::downgrade(&state));
         Self { number, state }
     }
@@ -100,6 +104,11 @@ impl Disk {
     /// The changes kept so far.
     pub fn recorded(&self) -> Vec<Op> {
         self.lock().log.clone().unwrap_or_default()
+    }
+
+    /// How many changes were kept so far.
+    pub fn recorded_count(&self) -> usize {
+        self.lock().log.as_ref().map_or(0, Vec::len)
     }
 
     /// Changes asked for so far.
@@ -445,4 +454,29 @@ unsafe extern "C" fn sector_size(_: *mut ffi::sqlite3_file) -> c_int {
 
 unsafe extern "C" fn device_characteristics(_: *mut ffi::sqlite3_file) -> c_int {
     ffi::SQLITE_IOCAP_POWERSAFE_OVERWRITE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::{Connection, OpenFlags};
+
+    #[test]
+    fn sqlite_keeps_what_it_wrote_on_a_disk_until_the_power_goes() {
+        let disk = Disk::new();
+        let open = || {
+            let opened = Connection::open_with_flags_and_vfs(disk.path("a.db"), OpenFlags::default(), VFS).unwrap();
+            opened.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL").unwrap();
+            opened
+        };
+        let first = open();
+        first.execute_batch("CREATE TABLE t (a)").unwrap();
+        disk.cut_at(disk.ops() + 3);
+        assert!(first.execute("INSERT INTO t VALUES (1)", []).is_err() && disk.is_off());
+        disk.power_cycle(Survival::Nothing);
+        assert!(first.execute("INSERT INTO t VALUES (2)", []).is_err(), "an open file does not outlive it");
+        drop(first);
+        let count = open().query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count, 0);
+    }
 }

@@ -9,9 +9,9 @@ use super::{Connection, Journal, OpenFlags, Result, classify};
 /// The version of `schema.sql`.
 const SCHEMA_VERSION: i64 = 2;
 
-/// EXCLUSIVE also keeps the WAL index in this process's memory: no -shm file to lose. `auto_vacuum` counts for a new
-/// file only; an older one keeps its size, and what was pruned in it is used again.
-const PRAGMAS: &str = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;
+/// EXCLUSIVE, before anything is read, also keeps the WAL index in this process's memory: no -shm file to lose.
+/// `auto_vacuum` counts for a new file only; an older one keeps its size, and what was pruned in it is used again.
+const PRAGMAS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
     PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;";
 
 impl Journal {
