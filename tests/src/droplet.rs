@@ -110,6 +110,21 @@ impl Droplet {
         self.outside.files.put_outside(TOKEN_FILE, b"fedcba9876543210");
     }
 
+    /// Changes the journal between two lives, as a bad disk would.
+    pub fn execute(&self, sql: &str) {
+        let changed = self.database().execute(sql, []).unwrap();
+        assert!(changed > 0, "nothing to change: {sql}");
+    }
+
+    /// A number out of the journal between two lives.
+    pub fn query(&self, sql: &str) -> i64 {
+        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.folder.path().join("journal.db")).unwrap()
+    }
+
     /// Everything that the journal has on disk.
     pub fn journal_bytes(&self) -> Vec<u8> {
         let read = |file| std::fs::read(self.folder.path().join(file)).unwrap_or_default();

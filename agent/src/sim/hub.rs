@@ -107,6 +107,12 @@ impl SimHub {
         id
     }
 
+    /// Hands a bundle out again that was confirmed, as a hub does that was restored from an older copy.
+    pub fn redeliver(&self, id: JobId) {
+        self.jobs.borrow_mut().iter_mut().filter(|job| job.id == id).for_each(|job| job.confirmed = false);
+        self.pushed.notify_one();
+    }
+
     /// What the droplet enrolled with.
     pub fn enrolled(&self) -> Option<HandshakeRequest> {
         self.enrolled.borrow().clone()
