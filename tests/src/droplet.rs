@@ -10,12 +10,12 @@ use genesis_agent::journal::Journal;
 use genesis_agent::ports::Clock;
 use genesis_agent::sim::hub::DELIVERY_KID;
 use genesis_agent::sim::{Outside, SimWorld};
+use genesis_power::{Disk, VFS};
 use genesis_shared::bundle::Force;
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
 use genesis_shared::trust::NamedKey;
-use genesis_power::{Disk, VFS};
 use tempfile::TempDir;
 
 use crate::operator::{Operator, sign_with};

@@ -171,8 +171,10 @@ impl<W: World> Agent<W> {
     /// again, and somebody must look. Other bundles go on.
     fn give_up(&self, leased: &LeasedCommand, error: &JournalError) -> Result<(), Fatal> {
         tracing::error!(job = %leased.job_id, code = error.code(), "{}", Chain(error));
-        let message =
-            format!("{}; the bundle was accepted before and is not run again, look at what it left in n8n", Chain(error));
+        let message = format!(
+            "{}; the bundle was accepted before and is not run again, look at what it left in n8n",
+            Chain(error)
+        );
         let bundle_id = Bundle::reread(leased.bundle.as_bytes()).ok().map(|bundle| bundle.id);
         self.refuse(leased, bundle_id, OutcomeState::Stuck, error.code(), message, false)?;
         self.mail.notify_one();

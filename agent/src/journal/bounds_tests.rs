@@ -107,7 +107,9 @@ fn the_file_gives_back_what_a_burst_took() {
     for n in 1..=MANY {
         let new = NewCommand { bundle_id: id(n), bundle: &bundle, signed_at: at(n), ..new_command(1) };
         let seq = journal.accept(&new, at(n)).unwrap();
-        journal.finish(&Ending { seq, event: None, result: &result(1), changes: MapChanges::default() }, at(n)).unwrap();
+        journal
+            .finish(&Ending { seq, event: None, result: &result(1), changes: MapChanges::default() }, at(n))
+            .unwrap();
     }
     let before = journal.extent().unwrap();
     prune(&journal);
@@ -170,7 +172,8 @@ fn a_file_of_version_1_is_brought_along_with_all_that_is_in_it() {
         let old = Connection::open(&path).unwrap();
         old.execute_batch("PRAGMA journal_mode = WAL").unwrap();
         old.execute_batch(include_str!("schema_1.sql")).unwrap();
-        let insert = "INSERT INTO command (bundle_id, job_id, digest, bundle, not_after, read_only, accepted_at, outcome)
+        let insert =
+            "INSERT INTO command (bundle_id, job_id, digest, bundle, not_after, read_only, accepted_at, outcome)
                       VALUES (?, ?, ?, ?, 1000, 0, 7, ?)";
         let outcome = record::encode(&result(1)).unwrap();
         for (n, outcome) in [(1, Some(outcome)), (2, None)] {
@@ -198,8 +201,13 @@ fn a_file_of_version_1_is_brought_along_with_all_that_is_in_it() {
     let version = |c: Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(version(Connection::open(&path).unwrap()), 2);
     let columns = |c: &Connection| {
-        let mut statement = c.prepare("SELECT m.name, p.name, p.type FROM sqlite_schema m, pragma_table_info(m.name) p ORDER BY 1, p.cid").unwrap();
-        let rows = statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)));
+        let mut statement = c
+            .prepare(
+                "SELECT m.name, p.name, p.type FROM sqlite_schema m, pragma_table_info(m.name) p ORDER BY 1, p.cid",
+            )
+            .unwrap();
+        let rows =
+            statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)));
         rows.unwrap().collect::<rusqlite::Result<Vec<_>>>().unwrap()
     };
     let fresh = Fixture::new();

@@ -14,8 +14,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use self::outbox::push;
 pub use self::open::Extent;
+use self::outbox::push;
 use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, record};
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};

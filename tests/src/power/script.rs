@@ -167,5 +167,12 @@ fn row(bundle: i64) -> CredentialRow {
 
 fn metrics() -> Metrics {
     let error_types = std::collections::BTreeMap::new();
-    Metrics { total_executions: 9, success_rate: None, avg_duration_ms: None, error_types, since: at(0), truncated: false }
+    Metrics {
+        total_executions: 9,
+        success_rate: None,
+        avg_duration_ms: None,
+        error_types,
+        since: at(0),
+        truncated: false,
+    }
 }
