@@ -9,6 +9,7 @@ pub mod droplet;
 pub mod kills;
 pub mod n8n;
 pub mod operator;
+pub mod power;
 pub mod process;
 pub mod proofs;
 pub mod rig;

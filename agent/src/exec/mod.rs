@@ -390,11 +390,9 @@ impl<W: World> Exec<'_, W> {
     fn quarantine(&self, lane: Lane, error: &JournalError) -> Result<bool, JournalError> {
         let Some((seq, job_id, bundle_id)) = self.journal.next_open_header(lane)? else { return Ok(false) };
         let (Ok(job_id), Ok(bundle_id)) = (job_id.parse(), bundle_id.parse()) else {
-            return Err(JournalError::Damaged {
-                table: "command",
-                row: seq.to_string(),
-                source: serde::de::Error::custom("not even its ids can be read"),
-            });
+            let message = format!("command {seq}: not even its ids can be read; it was set aside, look at n8n");
+            tracing::error!("{message}");
+            return self.journal.set_aside(seq, &message, self.now()).map(|()| true);
         };
         let command =
             OpenCommand { seq, job_id, bundle_id, bundle: vec![], not_after: self.now(), plan: None, events: vec![] };

@@ -1,4 +1,4 @@
-//! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order and without gaps, and applied.
+//! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order, and applied.
 
 use genesis_shared::id::{DropletId, JobId, WorkspaceId};
 use genesis_shared::report::{CommandResult, OutboxRecord, Record};
@@ -22,11 +22,13 @@ pub struct Sender {
 }
 
 impl Store {
-    /// Stores what continues the stored prefix, ignores what is stored already, and leaves what comes after a gap.
-    /// Answers the highest number up to which everything is stored.
+    /// Stores what is new, ignores what is stored already. Answers the highest number up to which everything is stored
+    /// that the droplet has.
     ///
-    /// A droplet always sends its oldest record first. If that one lies beyond the prefix, what is between was stored
-    /// once and lost here (this store was restored from an older copy): the hub goes on from there and says so.
+    /// A droplet always sends its oldest record first and leaves none out that it has, so a number that is missing is
+    /// missing there: in a full outbox metrics gave way (`OUTBOX_BYTES_MAX`). Waiting for it would stop delivery for
+    /// ever. Before the first record of a batch it may also be one that was stored and lost here (this store was
+    /// restored from an older copy), which somebody should hear of; between two records of a batch it cannot be.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -38,18 +40,18 @@ impl Store {
             let mut up_to = stored.unsigned_abs();
             let first = records.first().map_or(0, |record| record.seq);
             if first > up_to.saturating_add(1) {
-                let lost = format!("records {} to {} of its outbox are not here any more", up_to + 1, first - 1);
+                let lost = format!(
+                    "records {} to {} of its outbox are not here: they gave way on the droplet, or this hub was restored",
+                    up_to + 1,
+                    first - 1
+                );
                 let event =
                     NewEvent { code: "records_lost", message: &lost, droplet: Some(&sender.droplet), job: None };
                 events::insert(db, &event, now)?;
-                up_to = first - 1;
             }
             for record in records {
                 if record.seq <= up_to {
                     continue;
-                }
-                if record.seq != up_to.saturating_add(1) {
-                    break;
                 }
                 insert(db, &sender, &record, now)?;
                 apply(db, &sender, record.record, now)?;
@@ -95,6 +97,8 @@ fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(
             }
             Ok(())
         }
+        // It is kept among the records, and changes nothing.
+        Record::Metrics(_) => Ok(()),
         Record::Event(event) => {
             let (code, message) = (event.code.as_str(), event.message.as_str());
             events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)

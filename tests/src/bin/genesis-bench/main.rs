@@ -1,9 +1,11 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
 mod crash_proofs;
+mod journal;
 mod kill9;
 mod mapper;
 mod memory;
+mod power_cut;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,12 @@ enum Bench {
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
+    /// Power cuts at every change that the journal asks its disk for, and what was lost.
+    #[command(after_help = "Example: genesis-bench power-cut")]
+    PowerCut(power_cut::Options),
+    /// The journal after many commands: size, start time, time of an acceptance.
+    #[command(after_help = "Example: genesis-bench journal --commands 100000")]
+    Journal(journal::Options),
 }
 
 /// A figure that could not be had, or one that is not honest.
@@ -46,6 +54,8 @@ fn main() -> ExitCode {
         Bench::Kill9(options) => kill9::run(&options),
         Bench::Mapper(options) => mapper::run(&options),
         Bench::CrashProofs(options) => crash_proofs::run(&options),
+        Bench::PowerCut(options) => power_cut::run(&options),
+        Bench::Journal(options) => journal::run(&options),
     };
     match measured {
         Ok(mut figures) => {
