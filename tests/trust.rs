@@ -205,6 +205,16 @@ async fn a_revocation_reaches_a_droplet_before_its_next_command() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_one_root_that_an_older_agent_kept_is_where_the_chain_begins() {
+    let droplet = Droplet::new(3);
+    assert_eq!(droplet.run(look()).await.state, OutcomeState::Succeeded);
+    droplet.execute("UPDATE meta SET key = 'trust_root', value = (SELECT CAST(value ->> 0 AS BLOB) FROM meta WHERE key = 'trust_chain') WHERE key = 'trust_chain'");
+    droplet.outside.hub.put_root(2, &signed(&without_first_operator(&droplet), &[&droplet.operator.root]));
+    let result = droplet.run(look()).await;
+    assert_eq!(result.code, "a2_unknown_key", "the successor was taken in: {}", result.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_root_is_refused_and_nothing_is_admitted_while_the_hub_insists_on_it() {
     let droplet = Droplet::new(3);
     assert_eq!(droplet.run(look()).await.state, OutcomeState::Succeeded);
