@@ -159,6 +159,8 @@ impl<W: World> Agent<W> {
             }
             reported = Some(round);
             tokio::select! {
+                // Fixed orders everywhere: what an agent does follows from what happens to it, and from nothing else.
+                biased;
                 () = self.work.notified() => {}
                 () = self.world.clock().sleep(self.until_next_round()) => {}
             }
@@ -316,6 +318,7 @@ impl<W: World> Agent<W> {
         };
         tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}");
         tokio::select! {
+            biased;
             () = self.world.clock().sleep(pause) => {}
             () = self.call.notified() => {}
         }

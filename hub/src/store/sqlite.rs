@@ -52,6 +52,17 @@ pub(super) fn open(path: &Path) -> Result<Conn, StoreError> {
     Ok(conn)
 }
 
+/// Opens the file for a simulation: nobody else does, and nothing is synced.
+#[cfg(feature = "sim")]
+pub(super) fn open_unsynced(path: &Path) -> Result<Conn, StoreError> {
+    let conn = Conn::open(path)?;
+    conn.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
+    )?;
+    migrate(&conn)?;
+    Ok(conn)
+}
+
 /// Opens the file for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Conn, StoreError> {
     let conn = Conn::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
