@@ -3,6 +3,7 @@
 mod crash_proofs;
 mod mapper;
 mod memory;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,9 @@ enum Bench {
     /// Crashes at every port call and journal write of every action, singly and in pairs.
     #[command(after_help = "Example: genesis-bench crash-proofs")]
     CrashProofs,
+    /// Plays seeds of a simulated fleet: agents, the hub's handlers, faults of everything around them. A seed replays.
+    #[command(after_help = "Example: genesis-bench simulate --seeds 100; genesis-bench simulate --seed 7")]
+    Simulate(simulate::Options),
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     let measured = match Args::parse().bench {
         Bench::Memory(options) => memory::run(&options),
         Bench::Mapper(options) => mapper::run(&options),
+        Bench::Simulate(options) => simulate::run(&options),
         Bench::CrashProofs => crash_proofs::run(),
     };
     match measured {
