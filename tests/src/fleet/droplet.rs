@@ -93,7 +93,8 @@ impl FleetDroplet {
             workspace_id: workspace(index),
             droplet_id: id.clone(),
             droplet_ip: None,
-            data_dir: data_dir.clone(),
+            // For messages only; the real folder's name differs from run to run.
+            data_dir: "/var/lib/genesis".into(),
             trust_root_digest: pin,
             provisioning_token_file: Some(TOKEN_FILE.into()),
             labels: std::collections::BTreeMap::new(),

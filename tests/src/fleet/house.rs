@@ -148,9 +148,10 @@ impl House {
             let retry_after = parts.headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
             Told { status: parts.status, retry_after, body }
         };
+        let ended = async { drop(ends.wait_for(|ends| *ends != now).await) };
         tokio::select! {
             biased;
-            _ = ends.wait_for(|ends| *ends != now) => Err(Gone),
+            () = ended => Err(Gone),
             told = answer => Ok(told),
         }
     }

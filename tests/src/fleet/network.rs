@@ -124,11 +124,14 @@ impl Network {
             self.repeat_later(ask.clone());
         }
         let mut cut = self.cut.subscribe();
+        // What a wait gives holds a lock, and must be gone before anybody else is.
+        let is_cut = async { drop(cut.wait_for(|cut| *cut).await) };
         let told = tokio::select! {
             biased;
-            _ = cut.wait_for(|cut| *cut) => return Err(self.lost().await),
-            told = self.house.call(&ask) => told,
+            () = is_cut => None,
+            told = self.house.call(&ask) => Some(told),
         };
+        let Some(told) = told else { return Err(self.lost().await) };
         let told = told.map_err(|Gone| unreachable_hub("the hub closed the connection"))?;
         self.note(&ask, &told);
         if self.happens(weather.lost_after) {
