@@ -37,12 +37,9 @@ fn a_seed_replays_and_another_one_differs() {
 
 #[test]
 fn what_is_broken_on_purpose_is_noticed_by_its_invariant() {
-    for (sabotage, invariant) in [
-        (Sabotage::Doubled, "I4"),
-        (Sabotage::Swapped, "I4"),
-        (Sabotage::ForgedOutcome, "I2"),
-        (Sabotage::Leak, "I5"),
-    ] {
+    for (sabotage, invariant) in
+        [(Sabotage::Doubled, "I4"), (Sabotage::Swapped, "I4"), (Sabotage::ForgedOutcome, "I2"), (Sabotage::Leak, "I5")]
+    {
         let violations = simulate(3, false, sabotage).violations;
         assert!(violations.iter().any(|what| what.starts_with(invariant)), "{sabotage:?}: {violations:?}");
     }

@@ -18,6 +18,10 @@ const SCHEMA_VERSION: i64 = 1;
 /// How long to wait for another process that holds the file, such as `genesis-hub token create`.
 const BUSY_MS: u64 = 5_000;
 
+/// Prepared statements that a connection keeps: more than the store has, where the driver's 16 would be prepared anew
+/// again and again.
+const STATEMENTS_KEPT: usize = 128;
+
 /// What a column read gives.
 pub(super) type ColumnResult<T> = Result<T, Error>;
 
@@ -48,6 +52,7 @@ pub(super) fn open(path: &Path) -> Result<Conn, StoreError> {
     // S1: FULL, for in WAL mode NORMAL may lose the last commits with the power.
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", "ON")?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     migrate(&conn)?;
     Ok(conn)
 }
@@ -59,6 +64,7 @@ pub(super) fn open_unsynced(path: &Path) -> Result<Conn, StoreError> {
     conn.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
     )?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     migrate(&conn)?;
     Ok(conn)
 }
@@ -67,6 +73,7 @@ pub(super) fn open_unsynced(path: &Path) -> Result<Conn, StoreError> {
 pub(super) fn open_reader(path: &Path) -> Result<Conn, StoreError> {
     let conn = Conn::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(conn)
 }
 

@@ -182,7 +182,17 @@ impl Fleet {
             members.push(member(index, outside, &house, &operators, &court, folder.path()).await);
         }
         let generator = RefCell::new(Generator::new(seed, DROPLETS));
-        Self { house, members, operators, generator, court, trace, restarts: Rc::default(), right_clock: first.clock, _folder: folder }
+        Self {
+            house,
+            members,
+            operators,
+            generator,
+            court,
+            trace,
+            restarts: Rc::default(),
+            right_clock: first.clock,
+            _folder: folder,
+        }
     }
 
     async fn run(&self, seed: u64, sabotage: Sabotage) {

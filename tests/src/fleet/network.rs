@@ -204,8 +204,7 @@ fn read<T: DeserializeOwned>(told: &Told) -> Result<T, EffectError> {
     if !told.status.is_success() {
         return Err(refusal(told.status, told.retry_after, &told.body));
     }
-    serde_json::from_slice(&told.body)
-        .map_err(|e| EffectError::new(ErrorKind::Transient, "hub_answer", e.to_string()))
+    serde_json::from_slice(&told.body).map_err(|e| EffectError::new(ErrorKind::Transient, "hub_answer", e.to_string()))
 }
 
 fn unreachable_hub(why: &str) -> EffectError {

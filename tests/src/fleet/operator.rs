@@ -121,7 +121,11 @@ impl Operators {
             Forgery::ForOther => sign_with(&self.bundle(other, key, &evil, now), &honest),
             Forgery::Replayed => {
                 let pushed = self.pushed.borrow();
-                return pushed.iter().rev().find(|(to, old)| *to == workspace && accepted(old.id)).map(|(_, old)| old.clone());
+                return pushed
+                    .iter()
+                    .rev()
+                    .find(|(to, old)| *to == workspace && accepted(old.id))
+                    .map(|(_, old)| old.clone());
             }
         };
         Some(Signed { id: bundle.id, document })

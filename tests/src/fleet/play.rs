@@ -28,7 +28,9 @@ const LOOKS_MAX: u32 = 180;
 
 /// The state that every droplet begins with.
 fn founding() -> Vec<Wish> {
-    vec![Wish::Inject("alpha", 1), Wish::Inject("beta", 1), Wish::Deploy("hook-1", 1, "alpha"), Wish::Activate("hook-1")]
+    let credentials = [Wish::Inject("alpha", 1), Wish::Inject("beta", 1)];
+    let workflows = [Wish::Deploy("hook-1", 1, "alpha"), Wish::Deploy("hook-2", 1, "beta"), Wish::Activate("hook-1")];
+    [&credentials[..], &workflows[..]].concat()
 }
 
 /// Everything at once, whatever was there before.
@@ -122,7 +124,11 @@ impl Fleet {
         let signed = self.operators.sign(droplet.workspace, key, &wishes, self.now());
         let answer = self.house.push(&signed.document).await.expect("an honest bundle is queued");
         let again = self.house.push(&signed.document).await;
-        self.court.hold(if again.as_ref() == Ok(&answer) { Ok(()) } else { Err("I2: pushed twice, queued twice".into()) });
+        self.court.hold(if again.as_ref() == Ok(&answer) {
+            Ok(())
+        } else {
+            Err("I2: pushed twice, queued twice".into())
+        });
         let job = answer.job_ids[0];
         self.trace.line(format_args!("{} is asked {job} {wishes:?}", droplet.id));
         let trouble = self.members[n].trouble_now();
@@ -147,7 +153,11 @@ impl Fleet {
         if let Some(code) = refusal {
             let pushed = self.house.push(&signed.document).await;
             let refused = pushed.as_ref().is_err_and(|found| found == code);
-            self.court.hold(if refused { Ok(()) } else { Err(format!("I1: the hub answered {kind:?} with {pushed:?}")) });
+            self.court.hold(if refused {
+                Ok(())
+            } else {
+                Err(format!("I1: the hub answered {kind:?} with {pushed:?}"))
+            });
         }
         // The hub is stolen: the droplet has to notice by itself.
         let job = self.house.smuggle(droplet.workspace, &signed.document).await;

@@ -116,7 +116,7 @@ impl Generator {
         match self.below(4) {
             0 => Duration::from_millis(self.between(1, 5_000)),
             1 => Duration::from_secs(self.between(5, 90)),
-            _ => Duration::from_secs(self.between(60, 420)),
+            _ => Duration::from_secs(self.between(60, 600)),
         }
     }
 
