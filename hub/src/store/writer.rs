@@ -180,7 +180,7 @@ fn commit(conn: &Connection, batch: Vec<Change>, commits: &AtomicU64) {
 }
 
 fn transact(conn: &Connection, batch: Vec<Change>, ran: &mut Vec<Ran>) -> Result<(), StoreError> {
-    let mut begun = conn.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
+    let mut begun = execute(conn, "BEGIN IMMEDIATE");
     for change in batch {
         match begun {
             Ok(()) => begun = in_savepoint(conn, change, ran),
@@ -189,13 +189,18 @@ fn transact(conn: &Connection, batch: Vec<Change>, ran: &mut Vec<Ran>) -> Result
         }
     }
     begun?;
-    conn.execute_batch("COMMIT")?;
+    execute(conn, "COMMIT")
+}
+
+/// One of the few statements around every change, prepared once.
+fn execute(conn: &Connection, sql: &str) -> Result<(), StoreError> {
+    conn.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
 
 /// Runs one change. An error here means that the whole transaction is lost.
 fn in_savepoint(conn: &Connection, change: Change, ran: &mut Vec<Ran>) -> Result<(), StoreError> {
-    if let Err(error) = conn.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
+    if let Err(error) = execute(conn, "SAVEPOINT change") {
         ran.push(change(Err(error.clone())));
         return Err(error);
     }
@@ -207,7 +212,8 @@ fn in_savepoint(conn: &Connection, change: Change, ran: &mut Vec<Ran>) -> Result
     if conn.is_autocommit() {
         return Err(StoreError::Unavailable("the transaction was given up; is the disk full?".into()));
     }
-    let end = if keep { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
-    conn.execute_batch(end)?;
-    Ok(())
+    if !keep {
+        execute(conn, "ROLLBACK TO change")?;
+    }
+    execute(conn, "RELEASE change")
 }

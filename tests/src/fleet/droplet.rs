@@ -41,8 +41,6 @@ pub enum Disk {
 
 /// A droplet.
 pub struct FleetDroplet {
-    /// 0, 1, 2.
-    pub index: usize,
     /// The provider's id.
     pub id: DropletId,
     /// The tenant.
@@ -101,7 +99,6 @@ impl FleetDroplet {
             n8n: n8n_settings(),
         };
         Self {
-            index,
             id,
             workspace: workspace(index),
             outside,
@@ -124,11 +121,6 @@ impl FleetDroplet {
     pub fn set_disk(&self, disk: Disk) {
         self.disk.set(disk);
         self.outside.files.set_full(disk == Disk::Full);
-    }
-
-    /// The disk.
-    pub fn disk(&self) -> Disk {
-        self.disk.get()
     }
 
     /// Kills the agent at whatever it waits for.

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-/// Seconds between two sweeps: a third of what a lease lasts is often enough, and an idle hour stays cheap.
-const SWEEP_S: u64 = 20;
+/// Seconds between two sweeps: half of what a lease lasts is often enough, and an idle hour stays cheap.
+const SWEEP_S: u64 = 30;
 
 /// DER around the two halves of an Ed25519 key (RFC 8410, with the public key as ring wants it).
 const PKCS8_BEGIN: [u8; 16] = *b"\x30\x53\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";

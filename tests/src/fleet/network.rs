@@ -58,7 +58,6 @@ pub struct Network {
     cut: watch::Sender<bool>,
     listener: Rc<dyn Listener>,
     sealing_key: RefCell<Option<PublicKey>>,
-    outbox_depth: Cell<Option<u64>>,
 }
 
 impl Network {
@@ -72,7 +71,6 @@ impl Network {
             cut: watch::Sender::new(false),
             listener,
             sealing_key: RefCell::default(),
-            outbox_depth: Cell::default(),
         }
     }
 
@@ -86,19 +84,9 @@ impl Network {
         self.cut.send_replace(cut);
     }
 
-    /// Whether nothing is wrong with it.
-    pub fn is_good(&self) -> bool {
-        !*self.cut.borrow() && self.weather.get() == Weather::default()
-    }
-
     /// What the droplet enrolled with.
     pub fn sealing_key(&self) -> Option<PublicKey> {
         *self.sealing_key.borrow()
-    }
-
-    /// What the last heartbeat said.
-    pub fn outbox_depth(&self) -> Option<u64> {
-        self.outbox_depth.get()
     }
 
     fn happens(&self, percent: u64) -> bool {
@@ -227,9 +215,7 @@ impl HubLink for Link {
     }
 
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
-        let answer = self.0.post("/heartbeat", Some(token), beat).await?;
-        self.0.outbox_depth.set(Some(beat.outbox_depth));
-        Ok(answer)
+        self.0.post("/heartbeat", Some(token), beat).await
     }
 
     async fn poll(&self, token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError> {
