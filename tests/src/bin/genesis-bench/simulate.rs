@@ -40,7 +40,7 @@ pub fn run(options: &Options) -> Result<Value, Failure> {
         hash.update(outcome.trace_hash.as_bytes());
         tally.add(seed, &outcome);
         let done = seed - first + 1;
-        if done % 100 == 0 {
+        if done.is_multiple_of(100) {
             say(&format!("{done} seeds, {} violated", tally.violated));
         }
     }
