@@ -2,8 +2,9 @@
 
 use genesis_tests::fleet::{Sabotage, simulate};
 
-/// Seeds that found something once; what they found is mended.
-const FOUND: [u64; 1] = [202];
+/// Seeds that found something once, be it in the model: that more differs than an agent repairs by itself may be heard
+/// after everything was healed.
+const FOUND: [u64; 1] = [426];
 
 /// Plays seeds and names the first that violates something.
 fn hold(seeds: impl IntoIterator<Item = u64>) {

@@ -19,9 +19,11 @@ use super::{Fleet, Held, Member};
 /// Ten years in milliseconds.
 const TEN_YEARS_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
 
-/// Things that a tenant may have changed before the agent has put them back: more than two would make it wait for an
-/// operator, which has its own way through the model.
+/// Time between two looks at something that takes a while.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than a round of reconciliation, which comes every 15 minutes or up to a tenth later.
+const ROUND: Duration = Duration::from_secs(1100);
 
 /// Looks, each a `PATIENCE` apart, until everything must have ended after all was healed: three hours.
 const LOOKS_MAX: u32 = 180;
@@ -188,9 +190,10 @@ impl Fleet {
             }
         }
         self.until_all_ended("after everything was healed").await;
+        // What a round finds too much of is settled by an operator, and the next round finds the rest.
+        tokio::time::sleep(ROUND).await;
         self.settle().await;
-        // A round of reconciliation, which comes every 15 minutes or a little later, and one more.
-        tokio::time::sleep(Duration::from_secs(2100)).await;
+        tokio::time::sleep(ROUND).await;
         self.check();
     }
 
