@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use genesis_agent::journal::Journal;
-use genesis_agent::sim::n8n::N8n;
+use genesis_agent::sim::n8n::Standin;
 use genesis_shared::limits::DELIVERY_ATTEMPTS_MAX;
 use genesis_shared::report::OutcomeState;
 use genesis_shared::wire::JobState;
@@ -16,13 +16,23 @@ use super::wish::Wish;
 use super::{Fleet, Held, Member, Sabotage};
 use crate::canary;
 
-/// I4, where nothing is under way and nothing is wrong: n8n holds what it should.
-pub fn settled_state(tenant: &Tenant, n8n: &N8n) -> Result<(), String> {
+/// I3 and I4, where nothing is under way and nothing is wrong: n8n holds what it should, and was asked to create each
+/// thing once, whenever the agent died.
+pub fn settled_state(tenant: &mut Tenant, standin: &Standin) -> Result<(), String> {
     if tenant.disturbed || tenant.doubt || tenant.too_much || tenant.is_changing() {
         return Ok(());
     }
-    let (held, expected) = (Held::of(n8n), Held::expected(&tenant.desired, &tenant.own));
-    if held == expected { Ok(()) } else { Err(format!("I4: n8n holds {held:?}, not {expected:?}")) }
+    let (held, expected) = (Held::of(&standin.n8n), Held::expected(&tenant.desired, &tenant.own));
+    if held != expected {
+        return Err(format!("I4: n8n holds {held:?}, not {expected:?}"));
+    }
+    let asked = standin.count("POST", "/api/v1/credentials") + standin.count("POST", "/api/v1/workflows");
+    match tenant.creates.replace(asked) {
+        Some(needed) if needed != asked => {
+            Err(format!("I3: n8n was asked for {asked} creations, needed were {needed}"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 impl Fleet {
@@ -40,7 +50,7 @@ impl Fleet {
                 tenant.disturbed = false;
             }
             let what = |why| format!("{}: {why}", member.droplet.id);
-            let settled = settled_state(&tenant, &member.droplet.outside.n8n.borrow().n8n);
+            let settled = settled_state(&mut tenant, &member.droplet.outside.n8n.borrow());
             self.court.hold(settled.map_err(what));
             if held.own != Held::expected(&tenant.desired, &tenant.own).own {
                 self.court.hold(Err(what("I4: a workflow of the tenant's own was touched".to_owned())));

@@ -4,7 +4,7 @@
 //! [`simulate`] plays one seed: some dozens of [`transition`]s over about two simulated hours, then everything is
 //! healed and time goes on until rest. The invariants are checked after every transition and at rest ([`check`]):
 //! I1 what admission must refuse has no effect; I2 an accepted job ends in one outcome, the same at hub and agent;
-//! I4 n8n holds each managed thing once, as the model says, and the tenant's own untouched; I5 secrets appear nowhere
+//! I3 n8n is asked to create each thing once, wherever the agent dies; I4 n8n holds each managed thing once, as the model says, and the tenant's own untouched; I5 secrets appear nowhere
 //! in clear; I7 the outbox drains; I8 the journal's map is what n8n holds, and a fresh agent agrees; I9 what has a
 //! bound keeps it. The same seed gives the same [`trace`].
 
@@ -123,13 +123,13 @@ impl Listener for Ear {
             let heard = self.tenant.borrow_mut().hear(record);
             match heard {
                 Ok(Some(job)) => {
-                    let tenant = self.tenant.borrow();
+                    let mut tenant = self.tenant.borrow_mut();
                     let result = tenant.tasks.iter().find(|task| task.job == job).and_then(|task| task.result.as_ref());
                     let (state, code) = result.map(|r| (r.state, r.code.clone())).unzip();
                     let line = format!("droplet-{} {job} {state:?} {}", self.index, code.unwrap_or_default());
                     self.court.trace.line(line);
                     // Reported means done: n8n holds it now, not soon.
-                    self.court.hold(check::settled_state(&tenant, &self.outside.n8n.borrow().n8n));
+                    self.court.hold(check::settled_state(&mut tenant, &self.outside.n8n.borrow()));
                 }
                 Ok(None) => {}
                 Err(what) => self.court.hold(Err(format!("droplet-{}: {what}", self.index))),

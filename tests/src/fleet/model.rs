@@ -54,6 +54,8 @@ pub struct Tenant {
     pub doubt: bool,
     /// n8n failed or was meddled with, and has not been seen as it should be since.
     pub disturbed: bool,
+    /// Creations that n8n should have been asked for in all, while nobody but a crash could have confused them.
+    pub creates: Option<u64>,
     /// The agent will not repair by itself.
     pub too_much: bool,
     /// The tenant's own workflows.
@@ -161,8 +163,9 @@ impl Tenant {
         let looks = wishes.iter().all(Wish::looks);
         match result.state {
             OutcomeState::Succeeded => match logical {
-                Ok(next) => {
+                Ok((next, creates)) => {
                     self.desired = next;
+                    self.creates = self.creates.map(|before| before + creates).filter(|_| !trouble.n8n);
                     Ok(())
                 }
                 // Whoever does not know what is there cannot say what is possible.

@@ -61,6 +61,10 @@ impl Fleet {
         self.trace.line(format_args!("{transition:?}"));
         match transition {
             Transition::Submit(n, wishes) => self.submit(n, wishes).await,
+            Transition::SubmitAndCrash(n, wishes, point) => {
+                self.submit(n, wishes).await;
+                self.crash_at(n, point);
+            }
             Transition::Forge(n, kind) => self.forge(n, kind).await,
             Transition::Cut(n) => self.members[n].droplet.network.set_cut(true),
             Transition::Mend(n) => self.mend(n),
@@ -70,10 +74,7 @@ impl Fleet {
                 self.members[n].tenant.borrow_mut().trouble(|trouble| trouble.crashes += 1);
                 self.members[n].droplet.kill();
             }
-            Transition::CrashAt(n, point) => {
-                self.members[n].tenant.borrow_mut().trouble(|trouble| trouble.crashes += 1);
-                self.members[n].droplet.outside.crash.plan(Some(point));
-            }
+            Transition::CrashAt(n, point) => self.crash_at(n, point),
             Transition::Fault(n, fault) => {
                 self.members[n].disturb();
                 self.members[n].droplet.outside.n8n.borrow_mut().faults.push(fault);
@@ -86,6 +87,11 @@ impl Fleet {
             Transition::Jump(n, jump) => self.jump(n, jump),
             Transition::Meddle(n, kind, which) => self.members[n].meddle(kind, which),
         }
+    }
+
+    fn crash_at(&self, n: usize, point: u64) {
+        self.members[n].tenant.borrow_mut().trouble(|trouble| trouble.crashes += 1);
+        self.members[n].droplet.outside.crash.plan(Some(point));
     }
 
     fn mend(&self, n: usize) {
@@ -240,7 +246,7 @@ impl Fleet {
         }
         self.until_all_ended("after it was settled").await;
         for n in settling {
-            let desired = Desired::default().after(&settlement()).expect("the settlement is in order");
+            let desired = Desired::default().after(&settlement()).expect("the settlement is in order").0;
             self.members[n].tenant.borrow_mut().settled(desired);
         }
     }
@@ -256,6 +262,7 @@ impl Member {
     pub(super) fn disturb(&self) {
         let mut tenant = self.tenant.borrow_mut();
         tenant.disturbed = true;
+        tenant.creates = None;
         tenant.trouble(|trouble| trouble.n8n = true);
     }
 

@@ -59,6 +59,8 @@ pub enum Meddling {
 pub enum Transition {
     /// An operator pushes a bundle.
     Submit(usize, Vec<Wish>),
+    /// The same, and the agent dies at the n-th port call or journal write from then.
+    SubmitAndCrash(usize, Vec<Wish>, u64),
     /// Somebody pushes, or a stolen hub delivers, what must be refused.
     Forge(usize, Forgery),
     /// The way to the hub is cut.
@@ -124,7 +126,8 @@ impl Generator {
     pub fn next(&mut self) -> Transition {
         let n = self.below(self.droplets);
         match self.below(100) {
-            0..42 => Transition::Submit(n, self.wishes()),
+            0..30 => Transition::Submit(n, self.wishes()),
+            30..42 => Transition::SubmitAndCrash(n, self.wishes(), self.between(1, 60)),
             42..49 => {
                 let kinds = [
                     Forgery::UnknownKey,

@@ -128,18 +128,21 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// What the commands of a bundle make of it: all of them, or the reason why none.
+    /// What the commands of a bundle make of it, and how many things n8n has to create for that: all of them, or the
+    /// reason why none.
     ///
     /// # Errors
     /// The code with which the agent has to refuse.
-    pub fn after(&self, wishes: &[Wish]) -> Result<Self, &'static str> {
-        let mut next = self.clone();
+    pub fn after(&self, wishes: &[Wish]) -> Result<(Self, u64), &'static str> {
+        let (mut next, mut creates) = (self.clone(), 0);
         // The agent lists what cannot be mapped after everything else.
         let mut unmappable = false;
         for wish in wishes {
+            let before = next.credentials.len() + next.workflows.len();
             next.apply(wish, &mut unmappable)?;
+            creates += u64::from(next.credentials.len() + next.workflows.len() > before);
         }
-        if unmappable { Err("cannot_map") } else { Ok(next) }
+        if unmappable { Err("cannot_map") } else { Ok((next, creates)) }
     }
 
     fn apply(&mut self, wish: &Wish, unmappable: &mut bool) -> Result<(), &'static str> {
