@@ -184,6 +184,8 @@ impl<W: World> Agent<W> {
             self.drifts.set(round.left_over().or(self.drifts.get()));
             reported = Some(round);
             tokio::select! {
+                // Fixed orders everywhere: what an agent does follows from what happens to it, and from nothing else.
+                biased;
                 () = self.work.notified() => {}
                 () = self.world.clock().sleep(self.until_next_round()) => {}
             }
@@ -363,6 +365,7 @@ impl<W: World> Agent<W> {
     async fn pause_for(&self, what: &'static str, error: &EffectError, attempt: u32, pause: Duration) {
         tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}");
         tokio::select! {
+            biased;
             () = self.world.clock().sleep(pause) => {}
             () = self.call.notified() => {}
         }

@@ -6,6 +6,7 @@
 
 pub mod canary;
 pub mod droplet;
+pub mod fleet;
 pub mod kills;
 pub mod n8n;
 pub mod operator;

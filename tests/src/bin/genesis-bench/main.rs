@@ -6,6 +6,7 @@ mod kill9;
 mod mapper;
 mod memory;
 mod power_cut;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,9 @@ enum Bench {
     /// `kill -9` of agent and hub at random moments over all actions and a real n8n.
     #[command(after_help = "Example: genesis-bench kill9 --n8n-url http://127.0.0.1:5678 --kills 200")]
     Kill9(kill9::Options),
+    /// Plays seeds of a simulated fleet: agents, the hub's handlers, faults of everything around them. A seed replays.
+    #[command(after_help = "Example: genesis-bench simulate --seeds 100; genesis-bench simulate --seed 7")]
+    Simulate(simulate::Options),
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Bench::CrashProofs(options) => crash_proofs::run(&options),
         Bench::PowerCut(options) => power_cut::run(&options),
         Bench::Journal(options) => journal::run(&options),
+        Bench::Simulate(options) => simulate::run(&options),
     };
     match measured {
         Ok(mut figures) => {
