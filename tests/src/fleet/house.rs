@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use super::signal::Signal;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
@@ -18,7 +19,6 @@ use genesis_shared::wire::{JobView, PushAnswer};
 use http_body_util::BodyExt;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
@@ -70,7 +70,7 @@ pub struct House {
     delivery: NamedKey,
     running: RefCell<Option<Running>>,
     /// Grows with every end of a hub.
-    ends: watch::Sender<u64>,
+    ends: Signal<u64>,
 }
 
 impl House {
@@ -87,7 +87,7 @@ impl House {
         let public_key = genesis_hub::delivery::public_key(&pkcs8).unwrap();
         let delivery = NamedKey { kid: settings.delivery_kid.clone(), public_key };
         let admin = random::token();
-        let house = Self { settings, clock, admin, delivery, running: RefCell::default(), ends: watch::Sender::new(0) };
+        let house = Self { settings, clock, admin, delivery, running: RefCell::default(), ends: Signal::default() };
         house.start();
         let (digest, now) = (Digest::of(house.admin.as_bytes()), house.clock.now());
         let store = house.hub().unwrap().store.clone();
@@ -115,7 +115,7 @@ impl House {
     pub async fn crash(&self) {
         let Some(running) = self.running.take() else { return };
         running.sweeper.abort();
-        self.ends.send_modify(|ends| *ends += 1);
+        self.ends.set(self.ends.get() + 1);
         // Requests under way hold the store; the next hub must find the file free.
         running.hub.store.close().await.unwrap();
     }
@@ -140,7 +140,7 @@ impl House {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let request = request.body(Body::from(ask.body.clone())).unwrap();
-        let (mut ends, now) = (self.ends.subscribe(), *self.ends.borrow());
+        let now = self.ends.get();
         let answer = async {
             let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
             let (parts, body) = response.into_parts();
@@ -148,7 +148,7 @@ impl House {
             let retry_after = parts.headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
             Told { status: parts.status, retry_after, body }
         };
-        let ended = async { drop(ends.wait_for(|ends| *ends != now).await) };
+        let ended = self.ends.wait_for(|ends| ends != now);
         tokio::select! {
             biased;
             () = ended => Err(Gone),

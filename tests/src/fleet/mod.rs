@@ -16,6 +16,7 @@ mod model;
 mod network;
 mod operator;
 mod play;
+mod signal;
 mod trace;
 mod transition;
 mod wish;

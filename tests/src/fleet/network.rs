@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::signal::Signal;
 use axum::http::{Method, StatusCode};
 use genesis_agent::ports::{EffectError, Entropy, ErrorKind, HubLink};
 use genesis_agent::real::hub::refusal;
@@ -18,7 +19,6 @@ use genesis_shared::wire::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
 
 use super::house::{Ask, Gone, House, Told};
 use crate::canary;
@@ -55,7 +55,7 @@ pub struct Network {
     entropy: SimEntropy,
     crash: Crash,
     weather: Cell<Weather>,
-    cut: watch::Sender<bool>,
+    cut: Signal<bool>,
     listener: Rc<dyn Listener>,
     sealing_key: RefCell<Option<PublicKey>>,
 }
@@ -68,7 +68,7 @@ impl Network {
             entropy,
             crash,
             weather: Cell::default(),
-            cut: watch::Sender::new(false),
+            cut: Signal::default(),
             listener,
             sealing_key: RefCell::default(),
         }
@@ -81,7 +81,7 @@ impl Network {
 
     /// Cuts the way, or mends it; what is under way is lost with it.
     pub fn set_cut(&self, cut: bool) {
-        self.cut.send_replace(cut);
+        self.cut.set(cut);
     }
 
     /// What the droplet enrolled with.
@@ -102,7 +102,7 @@ impl Network {
         if weather.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(self.entropy.number() % weather.delay_ms)).await;
         }
-        if *self.cut.borrow() {
+        if self.cut.get() {
             return Err(unreachable_hub("no route to the hub"));
         }
         if self.happens(weather.lost_before) {
@@ -111,9 +111,7 @@ impl Network {
         if self.happens(weather.repeated) {
             self.repeat_later(ask.clone());
         }
-        let mut cut = self.cut.subscribe();
-        // What a wait gives holds a lock, and must be gone before anybody else is.
-        let is_cut = async { drop(cut.wait_for(|cut| *cut).await) };
+        let is_cut = self.cut.wait_for(|cut| cut);
         let told = tokio::select! {
             biased;
             () = is_cut => None,
