@@ -127,7 +127,7 @@ impl Generator {
         let n = self.below(self.droplets);
         match self.below(100) {
             0..30 => Transition::Submit(n, self.wishes()),
-            30..42 => Transition::SubmitAndCrash(n, self.wishes(), self.between(1, 60)),
+            30..42 => Transition::SubmitAndCrash(n, self.creation(), self.between(1, 40)),
             42..49 => {
                 let kinds = [
                     Forgery::UnknownKey,
@@ -189,6 +189,18 @@ impl Generator {
         let skip = u32::try_from(self.below(6)).unwrap_or(0);
         let count = u32::try_from(count).ok();
         Fault { skip, count, ..Fault::once(method, "/api/v1/", kind) }
+    }
+
+    /// Something that n8n has to create, often: where a crash may do it twice.
+    fn creation(&mut self) -> Vec<Wish> {
+        let (credential, workflow) = (self.one(&CREDENTIALS), self.one(&WORKFLOWS));
+        self.version += 1;
+        let deploy = Wish::Deploy(workflow, self.version, credential);
+        match self.below(4) {
+            0 => self.wishes(),
+            1 => vec![deploy, Wish::Activate(workflow)],
+            _ => vec![Wish::DeleteWorkflow(workflow), deploy],
+        }
     }
 
     /// One to three commands, mostly on different things.
