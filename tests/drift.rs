@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use genesis_agent::sim::n8n::{Fault, Kind};
 use genesis_shared::command::CommandWire;
 use genesis_shared::report::{OutcomeState, Record};
 use genesis_tests::droplet::{Droplet, wait_for};
@@ -153,4 +154,41 @@ async fn a_crash_anywhere_in_a_repair_is_made_good_by_the_next_round() {
         point += 1;
     }
     assert!(point > 20, "a repair passes many points, {point} were tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_ends_after_a_change_takes_nothing_of_it_back() {
+    let droplet = Droplet::new(1);
+    let mut tenant = small_tenant(recipient(&droplet).await);
+    let activation = tenant.pop().unwrap();
+    assert_eq!(droplet.run(tenant).await.state, OutcomeState::Succeeded);
+    // n8n takes its time with the look; meanwhile the workflow is activated.
+    let late = Fault::once("GET", "/api/v1/executions", Kind::Delay(Duration::from_secs(20)));
+    droplet.outside.n8n.borrow_mut().faults.push(late);
+    droplet
+        .while_running(async {
+            let look = droplet.push(vec![CommandWire { action: "COLLECT_METRICS".into(), payload: Some(json!({})) }]);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let change = droplet.push(vec![activation]);
+            let (change, look) = (droplet.result(change).await, droplet.result(look).await);
+            assert_eq!((change.state, look.state), (OutcomeState::Succeeded, OutcomeState::Succeeded));
+            assert!(look.finished_at > change.finished_at, "the look ends last");
+        })
+        .await;
+    a_round(&droplet).await;
+    assert!(content(&droplet)[0].2, "the workflow still runs");
+    assert!(events(&droplet).is_empty(), "{:?}", events(&droplet));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_and_deployed_again_by_one_bundle_is_managed() {
+    let droplet = Droplet::new(1);
+    let tenant = small_tenant(recipient(&droplet).await);
+    assert_eq!(droplet.run(tenant.clone()).await.state, OutcomeState::Succeeded);
+    let delete = CommandWire { action: "DELETE_WORKFLOW".into(), payload: Some(json!({"key": "hook"})) };
+    let result = droplet.run([vec![delete], tenant[1..].to_vec()].concat()).await;
+    assert_eq!(result.state, OutcomeState::Succeeded, "{}", result.message);
+    let verify = vec![CommandWire { action: "VERIFY".into(), payload: Some(json!({})) }];
+    let result = droplet.run(verify).await;
+    assert_eq!(result.output[0], json!({"managed": 2, "drifts": []}));
 }

@@ -205,6 +205,16 @@ async fn a_revocation_reaches_a_droplet_before_its_next_command() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_one_root_that_an_older_agent_kept_is_where_the_chain_begins() {
+    let droplet = Droplet::new(3);
+    assert_eq!(droplet.run(look()).await.state, OutcomeState::Succeeded);
+    droplet.execute("UPDATE meta SET key = 'trust_root', value = (SELECT CAST(value ->> 0 AS BLOB) FROM meta WHERE key = 'trust_chain') WHERE key = 'trust_chain'");
+    droplet.outside.hub.put_root(2, &signed(&without_first_operator(&droplet), &[&droplet.operator.root]));
+    let result = droplet.run(look()).await;
+    assert_eq!(result.code, "a2_unknown_key", "the successor was taken in: {}", result.message);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_forged_root_is_refused_and_nothing_is_admitted_while_the_hub_insists_on_it() {
     let droplet = Droplet::new(3);
     assert_eq!(droplet.run(look()).await.state, OutcomeState::Succeeded);
@@ -234,4 +244,30 @@ async fn a_new_delivery_key_works_beside_the_old_one_and_the_old_one_not_after_i
     droplet.outside.hub.put_root(3, &signed(&third, &[&droplet.operator.root]));
     let result = droplet.run(look()).await;
     assert_eq!((result.state, result.code.as_str()), (OutcomeState::Rejected, "a11_delivery"), "{}", result.message);
+}
+
+mod stand_in {
+    use super::{Change, look, signed, successor};
+    use genesis_shared::trust::TrustRoot;
+    use genesis_tests::n8n::Kind;
+    use genesis_tests::rig::Rig;
+
+    #[tokio::test]
+    async fn a_bundle_that_waits_at_the_hub_is_refused_once_its_signer_was_revoked() {
+        let mut rig = Rig::new(Kind::StandIn).await;
+        rig.agent.kill();
+        let bundle = rig.operator.bundle(rig.workspace, look());
+        let job = rig.push(&rig.operator.sign(&bundle)).await;
+        let current = TrustRoot::reread(rig.operator.root_document.as_bytes()).unwrap();
+        let change = Change { revoke: vec![rig.operator.key.kid().clone()], ..Change::default() };
+        let next = successor(&current, change, genesis_tests::operator::now()).unwrap();
+        rig.client.put_trust_root(signed(&next, &[&rig.operator.root]).as_bytes()).await.unwrap();
+        rig.start_agent();
+        let result = rig.finished(job).await.result.unwrap();
+        assert_eq!(result.code, "a2_unknown_key", "{}\n{}", result.message, rig.agent.log());
+        // It starts with the newer root the next time.
+        rig.crash_agent();
+        rig.enrolled().await;
+        assert!(rig.agent.is_running(), "{}", rig.agent.log());
+    }
 }

@@ -1,9 +1,10 @@
 //! The agent's lanes: `link` asks the hub for commands, `hand` runs those that change something, `eye` those that only
-//! look, `mail` delivers reports, `pulse` reports health. They are polled in one task, are never spawned, and meet only
-//! in the journal.
+//! look, `mail` delivers reports, `pulse` reports health, `gauge` counts executions. They are polled in one task, are
+//! never spawned, and meet only in the journal.
 
 pub mod by_hand;
 mod enrol;
+mod gauge;
 mod link;
 mod trust;
 
@@ -123,7 +124,7 @@ impl<W: World> Agent<W> {
     /// # Errors
     /// Every [`Fatal`].
     pub async fn run(&self) -> Result<(), Fatal> {
-        tokio::try_join!(self.link(), self.hand(), self.eye(), self.mail(), self.pulse()).map(drop)
+        tokio::try_join!(self.link(), self.hand(), self.eye(), self.mail(), self.pulse(), self.gauge()).map(drop)
     }
 
     fn exec(&self) -> Exec<'_, W> {
@@ -163,6 +164,12 @@ impl<W: World> Agent<W> {
             if exec.run_next(Lane::Change).await? {
                 self.mail.notify_one();
                 self.ended.notify_waiters();
+                self.journal.prune()?;
+                continue;
+            }
+            if self.journal.prune()? {
+                // A step at a time, so that the others get their turn.
+                tokio::task::yield_now().await;
                 continue;
             }
             let round = exec.reconcile().await?;
@@ -177,15 +184,21 @@ impl<W: World> Agent<W> {
             self.drifts.set(round.left_over().or(self.drifts.get()));
             reported = Some(round);
             tokio::select! {
+                // Fixed orders everywhere: what an agent does follows from what happens to it, and from nothing else.
+                biased;
                 () = self.work.notified() => {}
                 () = self.world.clock().sleep(self.until_next_round()) => {}
             }
         }
     }
 
-    /// The hub's pace, up to a tenth later: a fleet that was restarted together does not look all at once.
     fn until_next_round(&self) -> Duration {
-        let interval_ms = self.pace.get().reconcile_interval_s.clamp(1, 24 * 3600) * 1000;
+        self.a_little_later(self.pace.get().reconcile_interval_s)
+    }
+
+    /// The hub's pace, up to a tenth later: a fleet that was restarted together does not act all at once.
+    fn a_little_later(&self, interval_s: u64) -> Duration {
+        let interval_ms = interval_s.clamp(1, 24 * 3600) * 1000;
         Duration::from_millis(interval_ms + self.world.entropy().number() % (interval_ms / 10 + 1))
     }
 
@@ -352,6 +365,7 @@ impl<W: World> Agent<W> {
     async fn pause_for(&self, what: &'static str, error: &EffectError, attempt: u32, pause: Duration) {
         tracing::warn!(what, attempt, code = error.code, pause_ms = pause.as_millis(), "{error}");
         tokio::select! {
+            biased;
             () = self.world.clock().sleep(pause) => {}
             () = self.call.notified() => {}
         }

@@ -14,6 +14,8 @@ pub struct Clock(Source);
 enum Source {
     System,
     Manual(Arc<AtomicI64>),
+    #[cfg(feature = "sim")]
+    Runtime(Timestamp, tokio::time::Instant),
 }
 
 impl Clock {
@@ -27,11 +29,21 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicI64::new(at.millis()))))
     }
 
+    /// The runtime's time, `at` at this moment: it stands still and jumps ahead with a runtime whose time is paused.
+    #[cfg(feature = "sim")]
+    pub fn of_runtime(at: Timestamp) -> Self {
+        Self(Source::Runtime(at, tokio::time::Instant::now()))
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => system_now(),
             Source::Manual(millis) => Timestamp::from_millis(millis.load(Ordering::SeqCst)),
+            #[cfg(feature = "sim")]
+            Source::Runtime(at, since) => {
+                at.plus_millis(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX))
+            }
         }
     }
 

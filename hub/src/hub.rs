@@ -64,9 +64,24 @@ impl Hub {
     /// # Errors
     /// [`OpenError`].
     pub fn open(settings: Settings, clock: Clock) -> Result<Self, OpenError> {
-        let name = |path: &Path| path.display().to_string();
         let database = setup::database(&settings.data_dir);
-        let store = Store::open(&database).map_err(|e| OpenError::Store(name(&database), e))?;
+        let store = Store::open(&database).map_err(|e| OpenError::Store(database.display().to_string(), e))?;
+        Self::with(settings, clock, store)
+    }
+
+    /// **For simulations only**: the same hub without threads; see [`Store::inline`].
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    #[cfg(feature = "sim")]
+    pub fn open_inline(settings: Settings, clock: Clock) -> Result<Self, OpenError> {
+        let database = setup::database(&settings.data_dir);
+        let store = Store::inline(&database).map_err(|e| OpenError::Store(database.display().to_string(), e))?;
+        Self::with(settings, clock, store)
+    }
+
+    fn with(settings: Settings, clock: Clock, store: Store) -> Result<Self, OpenError> {
+        let name = |path: &Path| path.display().to_string();
         let key_file = setup::delivery_key(&settings.data_dir);
         let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
         let delivery = DeliveryKey::new(settings.delivery_kid.clone(), &pkcs8);

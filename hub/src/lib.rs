@@ -18,6 +18,8 @@ pub mod queue;
 pub mod random;
 pub mod serve;
 pub mod setup;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod store;
 pub mod sweep;
 #[cfg(test)]

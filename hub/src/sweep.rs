@@ -10,6 +10,7 @@ pub async fn run(hub: Hub) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => hub.sweep().await,
             () = hub.stopped() => return,
         }

@@ -101,6 +101,28 @@ pub const LOCAL_ANSWER_BYTES_MAX: usize = RECORD_BYTES_MAX + 4 * 1024;
 /// milliseconds; a loaded droplet that swaps takes seconds.
 pub const LOCAL_PATIENCE_S: u64 = 15;
 
+/// Accepted bundles without an outcome at which an agent asks for no more: 64 of `BUNDLE_BYTES_MAX` are 64 MiB. With
+/// `POLL_COMMANDS_MAX` at a time that is sixteen polls ahead of its work; the rest waits at the hub, which loses none.
+pub const OPEN_COMMANDS_MAX: u64 = 64;
+
+/// Ended commands whose plan, events, answer and bundle stay whole, for whoever has to look: 100 at 200 KB, a whole
+/// template each, are 20 MB; a droplet sees some ten changes a day.
+pub const ENDED_COMMANDS_KEPT: i64 = 100;
+
+/// Commands that one step of pruning takes on: 32 updates take less than a millisecond and one sync.
+pub const PRUNE_ROWS: usize = 32;
+
+/// Free pages that stay in the journal's file for what comes next: 256 of 4 KiB are 1 MiB, one largest bundle.
+pub const JOURNAL_FREE_PAGES_KEPT: u64 = 256;
+
+/// Pages that one step of pruning gives back: 256 KiB, the most that one such transaction moves.
+pub const PRUNE_PAGES: u64 = 64;
+
+/// Bytes of records that wait for delivery, beyond which metrics and then repeating events give way, the oldest first:
+/// a year of metrics at 96 a day and 350 bytes is 12 MiB, and 2,700 results of 1.5 KB are the other 4. Results,
+/// acknowledgements and refusals stay, whatever they weigh; they come from commands, of which none come without a hub.
+pub const OUTBOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
 /// How long a lease lasts without a sign of life from its droplet: two long polls and a restart of the agent.
 pub const LEASE_TTL_MS: i64 = 60 * 1000;
 

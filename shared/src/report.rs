@@ -1,5 +1,7 @@
 //! Everything that an agent can say about itself and about what it did.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -143,6 +145,25 @@ pub struct Event {
     pub message: String,
 }
 
+/// Executions of workflows, counted (protocol.md, `COLLECT_METRICS`). There is no field that could hold content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Metrics {
+    /// Executions that ended.
+    pub total_executions: u64,
+    /// Of these the successful ones, 0 to 1; absent where there are none.
+    pub success_rate: Option<f64>,
+    /// From beginning to end, on average; absent where there are none.
+    pub avg_duration_ms: Option<u64>,
+    /// How those that did not succeed ended, counted by n8n's fixed words for it.
+    pub error_types: BTreeMap<String, u64>,
+    /// Executions that began before are not counted.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub since: Timestamp,
+    /// Whether there were more executions than are read at once, so that these are the latest of them.
+    pub truncated: bool,
+}
+
 /// What an outbox record says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -158,6 +179,8 @@ pub enum Record {
     Result(CommandResult),
     /// Something happened.
     Event(Event),
+    /// What the tenant's workflows did since the last such report.
+    Metrics(Metrics),
 }
 
 /// One numbered record of a droplet's outbox.

@@ -206,7 +206,7 @@ pub struct CommandsAnswer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResultsRequest {
-    /// In ascending `seq`, without gaps within the batch.
+    /// The oldest that wait, in ascending `seq`, none left out; a number that is missing gave way in a full outbox.
     pub records: Vec<OutboxRecord>,
 }
 
@@ -214,7 +214,7 @@ pub struct ResultsRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ResultsAnswer {
-    /// All records up to this one are durably stored.
+    /// All records up to this one that were sent are durably stored.
     pub stored_up_to: u64,
 }
 

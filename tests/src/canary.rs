@@ -1,6 +1,9 @@
 //! Canaries: secret values that are easy to find, and a search for them where they must never be.
 
 use std::path::Path;
+use std::sync::OnceLock;
+
+use memchr::memmem::Finder;
 
 /// The part that all canaries share.
 pub const MARK: &str = "canary-5d1f";
@@ -34,6 +37,11 @@ fn search(folder: &Path, except: &[&str], found: &mut Vec<String>) {
 
 /// Whether some bytes hold a canary.
 pub fn holds(bytes: &[u8]) -> bool {
+    static FINDERS: OnceLock<Vec<Finder<'static>>> = OnceLock::new();
+    FINDERS.get_or_init(finders).iter().any(|finder| finder.find(bytes).is_some())
+}
+
+fn finders() -> Vec<Finder<'static>> {
     let mut needles = vec![MARK.as_bytes().to_vec(), data_encoding::HEXLOWER.encode(MARK.as_bytes()).into_bytes()];
     // Base64 of a text depends on where in a group of three bytes it begins; the middle of each is searched for.
     for shift in 0..3 {
@@ -41,7 +49,7 @@ pub fn holds(bytes: &[u8]) -> bool {
         let encoded = data_encoding::BASE64URL_NOPAD.encode(&padded);
         needles.push(encoded.as_bytes()[4..encoded.len() - 3].to_vec());
     }
-    needles.iter().any(|needle| bytes.windows(needle.len()).any(|window| window == needle))
+    needles.iter().map(|needle| Finder::new(needle).into_owned()).collect()
 }
 
 #[cfg(test)]

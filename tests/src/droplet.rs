@@ -10,6 +10,7 @@ use genesis_agent::journal::Journal;
 use genesis_agent::ports::Clock;
 use genesis_agent::sim::hub::DELIVERY_KID;
 use genesis_agent::sim::{Outside, SimWorld};
+use genesis_power::{Disk, VFS};
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
@@ -34,6 +35,8 @@ pub struct Droplet {
     pub workspace: WorkspaceId,
     settings: Settings,
     folder: TempDir,
+    /// Where the journal is, if not in the folder.
+    disk: Option<Disk>,
 }
 
 impl Droplet {
@@ -65,16 +68,28 @@ impl Droplet {
                 answer_timeout_s: 60,
             },
         };
-        Self { outside, operator, workspace, settings, folder }
+        Self { outside, operator, workspace, settings, folder, disk: None }
+    }
+
+    /// The same with its journal on this disk.
+    pub fn over(seed: u64, disk: &Disk) -> Self {
+        Self { disk: Some(disk.clone()), ..Self::new(seed) }
     }
 
     /// A new life of the agent on the same disk.
     pub fn agent(&self) -> Agent<SimWorld> {
-        self.born().unwrap()
+        self.try_agent().unwrap()
     }
 
-    fn born(&self) -> Result<Agent<SimWorld>, Fatal> {
-        let mut journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
+    /// The same on a disk that may be full.
+    ///
+    /// # Errors
+    /// Every [`Fatal`].
+    pub fn try_agent(&self) -> Result<Agent<SimWorld>, Fatal> {
+        let mut journal = match &self.disk {
+            Some(disk) => Journal::open_over(&disk.path("journal.db"), Some(VFS))?,
+            None => Journal::open(&self.folder.path().join("journal.db"))?,
+        };
         let crash = self.outside.crash.clone();
         journal.set_hook(Rc::new(move || crash.is_over()));
         Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal)
@@ -99,6 +114,21 @@ impl Droplet {
         self.outside.files.put_outside(TOKEN_FILE, b"fedcba9876543210");
     }
 
+    /// Changes the journal between two lives, as a bad disk would.
+    pub fn execute(&self, sql: &str) {
+        let changed = self.database().execute(sql, []).unwrap();
+        assert!(changed > 0, "nothing to change: {sql}");
+    }
+
+    /// A number out of the journal between two lives.
+    pub fn query(&self, sql: &str) -> i64 {
+        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+
+    fn database(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.folder.path().join("journal.db")).unwrap()
+    }
+
     /// Everything that the journal has on disk.
     pub fn journal_bytes(&self) -> Vec<u8> {
         let read = |file| std::fs::read(self.folder.path().join(file)).unwrap_or_default();
@@ -120,7 +150,7 @@ impl Droplet {
     /// One life of the agent while `scene` plays; `None` if the agent met something fatal first, as in a planned crash,
     /// or if the scene did not end within a long (virtual) time.
     pub async fn one_life<T>(&self, scene: impl Future<Output = T>) -> Option<T> {
-        let agent = self.born().ok()?;
+        let agent = self.try_agent().ok()?;
         tokio::select! {
             biased;
             played = tokio::time::timeout(LONG, scene) => played.ok(),

@@ -6,9 +6,11 @@
 
 pub mod canary;
 pub mod droplet;
+pub mod fleet;
 pub mod kills;
 pub mod n8n;
 pub mod operator;
+pub mod power;
 pub mod process;
 pub mod proofs;
 pub mod rig;

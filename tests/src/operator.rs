@@ -59,7 +59,11 @@ impl Operator {
 
     /// The same at another time than the system's.
     pub fn at(delivery: NamedKey, now: Timestamp) -> Self {
-        let (root_key, key, second) = (signing_key("root-1"), signing_key("ops-1"), signing_key("ops-2"));
+        Self::with(["root-1", "ops-1", "ops-2"].map(signing_key), delivery, now)
+    }
+
+    /// The same with these keys: root key, operator, second operator.
+    pub fn with([root_key, key, second]: [SigningKey; 3], delivery: NamedKey, now: Timestamp) -> Self {
         let root = TrustRoot {
             version: 1,
             issued_at: now.plus_millis(-HOUR_MS),

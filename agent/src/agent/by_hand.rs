@@ -116,7 +116,15 @@ impl<W: World> Agent<W> {
         if let Err(error) = self.has_space() {
             return refuse(error.code, error.message);
         }
-        match self.admit(root, bytes, &Handed::ByHand)? {
+        if let Err(error) = self.has_room()? {
+            return refuse(error.code, error.message);
+        }
+        let verdict = match self.admit(root, bytes, &Handed::ByHand) {
+            // Whether it was run before cannot be told any more, so it is not run now.
+            Err(error @ JournalError::Damaged { .. }) => return refuse(error.code(), Chain(&error).to_string()),
+            verdict => verdict?,
+        };
+        match verdict {
             Verdict::Accept(admitted) => {
                 self.accept(&admitted, bytes, job_id)?;
                 self.mail.notify_one();

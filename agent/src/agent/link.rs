@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use genesis_shared::bundle::Bundle;
+use genesis_shared::chain::Chain;
 use genesis_shared::command::{Action, Class};
 use genesis_shared::id::{Digest, JobId};
-use genesis_shared::limits::{JOURNAL_RESERVE_MB, POLL_WAIT_S_MAX};
+use genesis_shared::limits::{JOURNAL_RESERVE_MB, OPEN_COMMANDS_MAX, POLL_WAIT_S_MAX};
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
@@ -33,7 +35,7 @@ impl<W: World> Agent<W> {
     }
 
     async fn poll_once(&self) -> Result<Result<(), EffectError>, Fatal> {
-        if let Err(error) = self.has_space() {
+        if let Err(error) = self.has_space().and(self.has_room()?) {
             return Ok(Err(error));
         }
         let token = match self.token_or_enrol().await? {
@@ -65,6 +67,11 @@ impl<W: World> Agent<W> {
                     return Ok(Err(error));
                 }
                 for leased in &answer.commands {
+                    if let Err(error) = self.has_room()? {
+                        // Not acknowledged: it stays with the hub.
+                        tracing::warn!(job = %leased.job_id, code = error.code, "left with the hub: {error}");
+                        break;
+                    }
                     self.take(leased, &nonce)?;
                 }
                 Ok(Ok(()))
@@ -89,20 +96,38 @@ impl<W: World> Agent<W> {
         Err(EffectError::new(ErrorKind::Transient, "disk_full", message))
     }
 
+    /// Whether one more command may wait here.
+    pub(super) fn has_room(&self) -> Result<Result<(), EffectError>, JournalError> {
+        let open = self.journal.open_count()?;
+        if open < OPEN_COMMANDS_MAX {
+            return Ok(Ok(()));
+        }
+        let message = format!(
+            "{open} accepted commands wait to be run, at most {OPEN_COMMANDS_MAX} may; more are asked for when some have ended"
+        );
+        Ok(Err(EffectError::new(ErrorKind::Transient, "journal_busy", message)))
+    }
+
     /// Admits one command and journals what came of it.
     fn take(&self, leased: &LeasedCommand, nonce: &str) -> Result<(), Fatal> {
         let root = self.root.borrow();
         let Some(root) = root.as_ref() else { return Ok(()) };
         let bytes = leased.bundle.as_bytes();
         let delivery = Delivery { token: &leased.delivery_token, nonce, job_id: leased.job_id };
-        match self.admit(root, bytes, &Handed::ByHub(delivery))? {
+        let verdict = match self.admit(root, bytes, &Handed::ByHub(delivery)) {
+            Err(error @ JournalError::Damaged { .. }) => return self.give_up(leased, &error),
+            verdict => verdict?,
+        };
+        match verdict {
             Verdict::Accept(admitted) => self.accept(&admitted, bytes, leased.job_id).map(drop)?,
             Verdict::Duplicate(bundle_id) => {
                 // The hub did not hear, or was restored from an older copy, or the bundle was applied by hand before:
                 // tell it what is known, under the job that it asks for.
-                let record = match self.journal.outcome(bundle_id)? {
-                    Some(result) => Record::Result(CommandResult { job_id: leased.job_id, ..result }),
-                    None => Record::Accepted { job_id: leased.job_id },
+                let record = match self.journal.outcome(bundle_id) {
+                    Ok(Some(result)) => Record::Result(CommandResult { job_id: leased.job_id, ..result }),
+                    Ok(None) => Record::Accepted { job_id: leased.job_id },
+                    Err(error @ JournalError::Damaged { .. }) => return self.give_up(leased, &error),
+                    Err(error) => return Err(error.into()),
                 };
                 self.journal.confirm(bundle_id, leased.job_id, &record, self.world.clock().now())?;
             }
@@ -153,6 +178,32 @@ impl<W: World> Agent<W> {
         });
         // A journal that cannot say whether it has seen a bundle must not let it pass.
         looked_up.map(|_| verdict)
+    }
+
+    /// A bundle that was accepted before, and of which the journal cannot tell any more how it ended: it does not run
+    /// again, and somebody must look. Other bundles go on.
+    fn give_up(&self, leased: &LeasedCommand, error: &JournalError) -> Result<(), Fatal> {
+        tracing::error!(job = %leased.job_id, code = error.code(), "{}", Chain(error));
+        let now = self.world.clock().now();
+        let mut result = CommandResult {
+            job_id: leased.job_id,
+            bundle_id: Bundle::reread(leased.bundle.as_bytes()).ok().map(|bundle| bundle.id),
+            state: OutcomeState::Stuck,
+            code: error.code().to_owned(),
+            message: format!(
+                "{}; the bundle was accepted before and is not run again, look at what it left in n8n",
+                Chain(error)
+            ),
+            retryable: false,
+            started_at: now,
+            finished_at: now,
+            steps: vec![],
+            output: serde_json::Value::Array(vec![]),
+        };
+        fit(&mut result);
+        self.journal.report(&Record::Result(result), now)?;
+        self.mail.notify_one();
+        Ok(())
     }
 
     /// A refusal as the result that it is.

@@ -13,11 +13,18 @@ use crate::ports::{EffectError, ErrorKind, HubLink, World};
 /// Key of the journal's single value that holds the chain, from the pinned root on.
 const META_TRUST_CHAIN: &str = "trust_chain";
 
+/// Key under which older agents kept the one root that they had.
+const META_TRUST_ROOT: &str = "trust_root";
+
 /// The documents that the journal holds; each was verified before it was kept.
 pub(super) fn kept_chain(journal: &Journal) -> Result<Vec<String>, JournalError> {
     let kept = journal.meta(META_TRUST_CHAIN)?;
+    if let Some(chain) = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+        return Ok(chain);
+    }
     // What cannot be read is as good as nothing: enrolling again brings it back.
-    Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    let first = journal.meta(META_TRUST_ROOT)?.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(first.into_iter().collect())
 }
 
 /// The latest root of a chain.

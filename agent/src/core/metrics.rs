@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use genesis_shared::report::Metrics;
 use genesis_shared::timestamp::Timestamp;
-use serde::Serialize;
 
 /// An execution as n8n lists it, without its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,23 +14,6 @@ pub struct Execution {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub stopped_at: Option<Timestamp>,
-}
-
-/// Result of `COLLECT_METRICS` (protocol.md, "Actions").
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Metrics {
-    /// Executions that ended.
-    pub total_executions: u64,
-    /// Of these the successful ones, 0 to 1; absent where there are none.
-    pub success_rate: Option<f64>,
-    /// From beginning to end, on average; absent where there are none.
-    pub avg_duration_ms: Option<u64>,
-    /// How those that did not succeed ended, counted by n8n's fixed words for it.
-    pub error_types: BTreeMap<&'static str, u64>,
-    /// Executions that began before are not counted.
-    pub since: Timestamp,
-    /// Whether there were more executions than are read at once, so that these are the latest of them.
-    pub truncated: bool,
 }
 
 /// n8n's words for an end that is no success; any other word counts as `other`.
@@ -46,7 +29,7 @@ pub fn count(executions: &[Execution], since: Timestamp, truncated: bool) -> Met
             "success" => succeeded += 1,
             other => {
                 let known = ERROR_TYPES.iter().find(|known| **known == other).copied().unwrap_or("other");
-                *error_types.entry(known).or_insert(0) += 1;
+                *error_types.entry(known.to_owned()).or_insert(0) += 1;
             }
         }
         total += 1;
@@ -82,7 +65,7 @@ mod tests {
         let metrics = count(&executions, Timestamp::from_millis(500), false);
         assert_eq!((metrics.total_executions, metrics.success_rate), (3, Some(1.0 / 3.0)));
         assert_eq!(metrics.avg_duration_ms, Some(133));
-        assert_eq!(metrics.error_types, BTreeMap::from([("error", 1), ("other", 1)]));
+        assert_eq!(metrics.error_types, BTreeMap::from([("error".to_owned(), 1), ("other".to_owned(), 1)]));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Steps that only look: what is managed, what differs from it, how much was executed.
 
 use genesis_shared::command::CollectMetrics;
+use genesis_shared::report::Metrics;
+use genesis_shared::timestamp::Timestamp;
 use serde_json::json;
 
 use super::Exec;
@@ -66,8 +68,15 @@ impl<W: World> Exec<'_, W> {
     pub(super) async fn collect_metrics(&self, wish: &CollectMetrics) -> Result<StepOutput, EffectError> {
         let now = self.world.clock().now();
         let since = wish.since.unwrap_or_else(|| now.plus_millis(-METRICS_SPAN_MS));
+        Ok(StepOutput::answer(json!(self.metrics(since).await?)))
+    }
+
+    /// Counts the executions since then.
+    ///
+    /// # Errors
+    /// n8n does not answer.
+    pub async fn metrics(&self, since: Timestamp) -> Result<Metrics, EffectError> {
         let (executions, truncated) = self.world.workflows().executions(since).await?;
-        let metrics = metrics::count(&executions, since, truncated);
-        Ok(StepOutput::answer(json!(metrics)))
+        Ok(metrics::count(&executions, since, truncated))
     }
 }

@@ -77,7 +77,11 @@ struct Running {
 impl Running {
     /// The id map with what this command has achieved so far.
     fn known(&self) -> Known {
-        let mut known = self.base.clone();
+        self.achieved(self.base.clone())
+    }
+
+    /// What this command has achieved so far, on top of something.
+    fn achieved(&self, mut known: Known) -> Known {
         for step in &self.state.steps {
             if let Some(output) = step.output() {
                 known.credentials.extend(output.credential.iter().map(|row| (row.name.clone(), row.clone())));
@@ -342,12 +346,19 @@ impl<W: World> Exec<'_, W> {
         result.job_id = self.journal.job(running.command.bundle_id)?.unwrap_or(result.job_id);
         let changes = match end {
             End::Succeeded => {
-                let known = running.known();
+                // Its own rows only: the other lane may have changed others since this command began.
+                let own = running.achieved(Known::default());
+                let removed = running.state.steps.iter().filter_map(|step| step.output()?.removed.clone());
+                let is_gone = |removed: &Removed| match removed {
+                    Removed::Credential(name) => !own.credentials.contains_key(name),
+                    Removed::Workflow(key) => !own.workflows.contains_key(key),
+                };
+                let removed = removed.filter(is_gone).collect();
                 MapChanges {
-                    credentials: known.credentials.into_values().collect(),
-                    workflows: known.workflows.into_values().collect(),
-                    removed: running.state.steps.iter().filter_map(|s| s.output()?.removed.clone()).collect(),
-                    generation: (known.generation > running.base.generation).then_some(known.generation),
+                    removed,
+                    credentials: own.credentials.into_values().collect(),
+                    workflows: own.workflows.into_values().collect(),
+                    generation: (own.generation > running.base.generation).then_some(own.generation),
                 }
             }
             End::Failed(_) => MapChanges::default(),
@@ -390,11 +401,9 @@ impl<W: World> Exec<'_, W> {
     fn quarantine(&self, lane: Lane, error: &JournalError) -> Result<bool, JournalError> {
         let Some((seq, job_id, bundle_id)) = self.journal.next_open_header(lane)? else { return Ok(false) };
         let (Ok(job_id), Ok(bundle_id)) = (job_id.parse(), bundle_id.parse()) else {
-            return Err(JournalError::Damaged {
-                table: "command",
-                row: seq.to_string(),
-                source: serde::de::Error::custom("not even its ids can be read"),
-            });
+            let message = format!("command {seq}: not even its ids can be read; it was set aside, look at n8n");
+            tracing::error!("{message}");
+            return self.journal.set_aside(seq, &message, self.now()).map(|()| true);
         };
         let command =
             OpenCommand { seq, job_id, bundle_id, bundle: vec![], not_after: self.now(), plan: None, events: vec![] };

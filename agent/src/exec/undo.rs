@@ -3,6 +3,7 @@
 use genesis_shared::bundle::Bundle;
 use genesis_shared::command::Command;
 use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
+use serde_json::Value;
 
 use super::Exec;
 use super::perform::permanent;
@@ -73,20 +74,32 @@ impl<W: World> Exec<'_, W> {
             }
             return Ok(());
         }
-        // First the version that ran, which serves again at once: a refused update may have gone live all the same.
-        if before.active {
-            self.restore_activation(&info.id, before).await?;
-        }
-        let row = base.workflows.get(key);
-        let former = row.map(|row| self.source(row.source)).transpose()?.flatten();
-        let Some(former) = former.as_ref().and_then(|command| command.deployment(key)) else {
-            return Err(cannot_restore(&format!("workflow {key}")));
+        let body = self.former_body(key, base);
+        let actual = n8n.workflow(&info.id).await?;
+        let is_back = match (&actual, &body) {
+            (Some(actual), Ok(Some(body))) => workflow::holds(actual, body),
+            _ => false,
         };
-        let (body, _) = self.mapped(former, base)?;
-        match n8n.workflow(&info.id).await? {
-            Some(actual) if !workflow::holds(&actual, &body) => n8n.update_workflow(&info.id, &body).await,
-            _ => Ok(()),
+        match (before.active, is_back) {
+            // A former undo that was cut short, or a refusal before anything was kept: what is shown shall run.
+            (true, true) => return n8n.activate_workflow(&info.id, None).await,
+            (false, true) => return Ok(()),
+            // First the version that ran, which serves again at once: a refused update may have gone live all the same.
+            (true, false) => self.restore_activation(&info.id, before).await?,
+            (false, false) => {}
         }
+        match body? {
+            None => Err(cannot_restore(&format!("workflow {key}"))),
+            Some(body) if actual.is_some() => n8n.update_workflow(&info.id, &body).await,
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// What n8n is to hold of a workflow again; `None` if the journal does not say.
+    fn former_body(&self, key: &WorkflowKey, base: &Known) -> Result<Option<Value>, EffectError> {
+        let source = base.workflows.get(key).map(|row| self.source(row.source)).transpose()?.flatten();
+        let former = source.as_ref().and_then(|command| command.deployment(key));
+        former.map(|former| self.mapped(former, base)).transpose().map(|mapped| mapped.map(|(body, _)| body))
     }
 
     async fn undo_activation(&self, key: &WorkflowKey, before: &Before, base: &Known) -> Result<(), EffectError> {

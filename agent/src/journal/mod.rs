@@ -2,12 +2,15 @@
 //!
 //! **Contract.**
 //! - D1. A method that answers `Ok` has its change on disk (SQLite WAL with `synchronous=FULL`); one that answers an
-//!   error has changed nothing.
+//!   error has changed nothing that this process sees, and the same journal goes on once the disk works again. If the
+//!   process ends instead, the next one finds all of the change or nothing: a commit whose sync failed may be there.
 //! - D2. A bundle is accepted together with the outbox record that says so: the hub hears of nothing that is not here.
 //! - D3. An outcome, the id map it leads to and its outbox record are one transaction.
 //! - D4. The caller journals first, acts second, reports third; a journal error ends the agent, and systemd starts it
 //!   again: acting without memory is the one thing it must not do.
 //! - D5. Numbers of the outbox are never used twice, also after its rows were delivered and deleted.
+//! - D6. It is bounded: `prune` forgets what no bundle, repair or undo can need any more (`sqlite/prune.rs` says why that
+//!   is safe), and in an outbox of more than `OUTBOX_BYTES_MAX` metrics give way, then drift events, never a result.
 
 pub mod record;
 pub mod sqlite;

@@ -1,4 +1,5 @@
--- The agent's memory, version 1. Contract: see mod.rs. Times are milliseconds since 1970, records are versioned JSON.
+-- The agent's memory, version 2. Contract: see mod.rs. Times are milliseconds since 1970, records are versioned JSON.
+-- A change here needs a new version, and a step from the one before in sqlite/open.rs.
 
 -- Single values: the time floor, the hub's pace, the verified trust root.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -14,9 +15,13 @@ CREATE TABLE command (
     read_only   INTEGER NOT NULL,
     accepted_at INTEGER NOT NULL,
     plan        BLOB,
-    outcome     BLOB
+    outcome     BLOB,
+    -- How much of it was pruned: 0 nothing, 1 all but the bundle, 2 all but what refuses a replay.
+    pruned      INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX command_open ON command (read_only, seq) WHERE outcome IS NULL;
+CREATE INDEX command_whole ON command (pruned, seq) WHERE pruned < 2;
+CREATE INDEX command_spent ON command (not_after) WHERE pruned = 2;
 
 -- What happened to them, one row per event, in order.
 CREATE TABLE event (
@@ -35,5 +40,9 @@ CREATE TABLE workflow (key TEXT PRIMARY KEY, record BLOB NOT NULL) STRICT;
 CREATE TABLE outbox (
     seq    INTEGER PRIMARY KEY AUTOINCREMENT,
     at     INTEGER NOT NULL,
-    record BLOB    NOT NULL
+    record BLOB    NOT NULL,
+    -- What gives way first where there is too much: 0 never, 1 metrics, 2 events that repeat.
+    gives_way INTEGER NOT NULL DEFAULT 0,
+    bytes     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX outbox_weight ON outbox (gives_way, seq, bytes);

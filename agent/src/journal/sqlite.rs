@@ -1,24 +1,26 @@
-//! The journal in SQLite; the only file of the agent that names rusqlite.
+//! The journal in SQLite; the only file of the agent that names rusqlite. Its parts below use what it passes on.
+
+mod open;
+mod outbox;
+mod prune;
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 
 use genesis_shared::id::{BundleId, JobId};
-use genesis_shared::report::{CommandResult, Event as ReportedEvent, OutboxRecord, Record};
+use genesis_shared::report::{CommandResult, Event as ReportedEvent, Record};
 use genesis_shared::timestamp::Timestamp;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use self::open::Extent;
+use self::outbox::push;
 use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, record};
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
 use crate::core::step::{CredentialRow, Removed, WorkflowRow};
-
-/// The newest version of `schema.sql`.
-const SCHEMA_VERSION: i64 = 1;
 
 /// An open journal. One agent, one task, one connection: a second process on the same file is refused by a lock.
 pub struct Journal {
@@ -32,41 +34,13 @@ pub type WriteHook = Rc<dyn Fn() -> bool>;
 
 type Result<T> = std::result::Result<T, JournalError>;
 
-impl Journal {
-    /// Opens the journal, creates it where there is none, and checks it.
-    ///
-    /// # Errors
-    /// Not usable, damaged, written by a newer agent, or in use by another process.
-    pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let failed = |source| classify(&name, source);
-        let connection = Connection::open(path).map_err(failed)?;
-        // EXCLUSIVE also keeps the WAL index in this process's memory: no -shm file to lose.
-        let pragmas = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-                       PRAGMA foreign_keys = ON; PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;";
-        // Only a second agent would hold the lock, and waiting for it to go away is systemd's business.
-        connection.busy_timeout(std::time::Duration::ZERO).map_err(failed)?;
-        connection.execute_batch(pragmas).map_err(failed)?;
-        let journal = Self { connection: RefCell::new(connection), path: name, hook: None };
-        journal.migrate()?;
-        Ok(journal)
-    }
+/// What a statement comes to.
+type Outcome<T> = rusqlite::Result<T>;
 
+impl Journal {
     /// Watches every write from now on.
     pub fn set_hook(&mut self, hook: WriteHook) {
         self.hook = Some(hook);
-    }
-
-    fn migrate(&self) -> Result<()> {
-        let found: i64 = self.read(|c| c.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
-        match found {
-            0 => self.write(|tx| {
-                tx.execute_batch(include_str!("schema.sql"))?;
-                tx.pragma_update(None, "user_version", SCHEMA_VERSION)
-            }),
-            SCHEMA_VERSION => Ok(()),
-            _ => Err(JournalError::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION }),
-        }
     }
 
     /// Accepts a bundle, notes the time floor, and writes the acknowledgement into the outbox (D2).
@@ -74,7 +48,7 @@ impl Journal {
     /// # Errors
     /// Nothing was accepted.
     pub fn accept(&self, new: &NewCommand<'_>, now: Timestamp) -> Result<i64> {
-        let accepted = self.encode(&Record::Accepted { job_id: new.job_id })?;
+        let accepted = self.parcel(&Record::Accepted { job_id: new.job_id })?;
         let floor = self.time_floor()?.max(new.signed_at);
         self.write(|tx| {
             tx.execute(
@@ -102,7 +76,7 @@ impl Journal {
     /// # Errors
     /// Nothing was written.
     pub fn report(&self, record: &Record, now: Timestamp) -> Result<()> {
-        let record = self.encode(record)?;
+        let record = self.parcel(record)?;
         self.write(|tx| push(tx, now, &record))
     }
 
@@ -132,7 +106,7 @@ impl Journal {
     /// # Errors
     /// Nothing was changed.
     pub fn confirm(&self, bundle: BundleId, job: JobId, record: &Record, now: Timestamp) -> Result<()> {
-        let record = self.encode(record)?;
+        let record = self.parcel(record)?;
         self.write(|tx| {
             let sql = "UPDATE command SET job_id = ? WHERE bundle_id = ?";
             tx.execute(sql, params![job.to_string(), bundle.to_string()])?;
@@ -162,12 +136,22 @@ impl Journal {
         row.map(|bytes| self.decode("command", &bundle, &bytes)).transpose()
     }
 
-    /// The exact bytes of an accepted bundle, however long ago.
+    /// The exact bytes of an accepted bundle; those that the id map names are there however long ago they came.
     ///
     /// # Errors
     /// The journal cannot be read.
     pub fn bundle(&self, seq: i64) -> Result<Option<Vec<u8>>> {
-        self.read(|c| c.query_row("SELECT bundle FROM command WHERE seq = ?", [seq], |row| row.get(0)).optional())
+        let sql = "SELECT bundle FROM command WHERE seq = ? AND length(bundle) > 0";
+        self.read(|c| c.query_row(sql, [seq], |row| row.get(0)).optional())
+    }
+
+    /// How many accepted bundles have no outcome yet.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn open_count(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM command WHERE outcome IS NULL";
+        self.read(|c| c.query_row(sql, [], |row| row.get(0))).map(i64::unsigned_abs)
     }
 
     /// The oldest bundle of a lane without an outcome.
@@ -244,7 +228,7 @@ impl Journal {
     pub fn finish(&self, ending: &Ending<'_>, now: Timestamp) -> Result<()> {
         let event = ending.event.as_ref().map(|event| self.encode(event)).transpose()?;
         let outcome = self.encode(ending.result)?;
-        let report = self.encode(&Record::Result(ending.result.clone()))?;
+        let report = self.parcel(&Record::Result(ending.result.clone()))?;
         let rows = self.encode_rows(&ending.changes)?;
         self.write(|tx| {
             if let Some(event) = &event {
@@ -252,6 +236,20 @@ impl Journal {
             }
             write_rows(tx, &rows)?;
             tx.execute("UPDATE command SET outcome = ? WHERE seq = ?", params![outcome, ending.seq])?;
+            push(tx, now, &report)
+        })
+    }
+
+    /// Ends a command whose row does not even tell its job, so that those after it run; an event says so.
+    ///
+    /// # Errors
+    /// Nothing of it was kept.
+    pub fn set_aside(&self, seq: i64, message: &str, now: Timestamp) -> Result<()> {
+        let event = ReportedEvent { code: "journal_damaged".into(), message: message.to_owned() };
+        let report = self.parcel(&Record::Event(event))?;
+        self.write(|tx| {
+            // No result can be read out of this, which is the truth.
+            tx.execute("UPDATE command SET outcome = x'' WHERE seq = ?", [seq])?;
             push(tx, now, &report)
         })
     }
@@ -300,59 +298,6 @@ impl Journal {
             }
         }
         Ok(known)
-    }
-
-    /// The oldest outbox records, at most `limit`. A damaged one becomes an event that says so under its number.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub fn outbox(&self, limit: usize) -> Result<Vec<OutboxRecord>> {
-        let rows: Vec<(i64, i64, Vec<u8>)> = self.read(|c| {
-            let mut statement = c.prepare_cached("SELECT seq, at, record FROM outbox ORDER BY seq LIMIT ?")?;
-            let rows = statement
-                .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?;
-            rows.collect()
-        })?;
-        let decode = |(seq, at, record): (i64, i64, Vec<u8>)| {
-            let lost = || {
-                let message = format!("record {seq} of the outbox is damaged; what it said is lost");
-                Record::Event(ReportedEvent { code: "journal_damaged".into(), message })
-            };
-            let record = readable(self.decode("outbox", &seq, &record)).unwrap_or_else(lost);
-            OutboxRecord { seq: seq.unsigned_abs(), at: Timestamp::from_millis(at), record }
-        };
-        Ok(rows.into_iter().map(decode).collect())
-    }
-
-    /// Forgets the records that the hub has stored.
-    ///
-    /// # Errors
-    /// They are still there and will be delivered again, which does no harm.
-    pub fn delivered(&self, up_to: u64) -> Result<()> {
-        let up_to = i64::try_from(up_to).unwrap_or(i64::MAX);
-        self.write(|tx| tx.execute("DELETE FROM outbox WHERE seq <= ?", [up_to]).map(drop))
-    }
-
-    /// The highest outbox number ever used, and how many records wait.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub fn outbox_state(&self) -> Result<(u64, u64)> {
-        let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), (SELECT count(*) FROM outbox)";
-        let (high, depth): (i64, i64) = self.read(|c| c.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))))?;
-        Ok((high.unsigned_abs(), depth.unsigned_abs()))
-    }
-
-    /// The number of the first record that waits, or of the next one that will be written.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub fn outbox_next(&self) -> Result<u64> {
-        let first: Option<i64> = self.read(|c| c.query_row("SELECT min(seq) FROM outbox", [], |row| row.get(0)))?;
-        Ok(match first {
-            Some(first) => first.unsigned_abs(),
-            None => self.outbox_state()?.0 + 1,
-        })
     }
 
     /// The latest signed time seen.
@@ -471,10 +416,6 @@ fn append(tx: &Transaction<'_>, seq: i64, now: Timestamp, record: &[u8]) -> rusq
     .map(drop)
 }
 
-fn push(tx: &Transaction<'_>, now: Timestamp, record: &[u8]) -> rusqlite::Result<()> {
-    tx.execute("INSERT INTO outbox (at, record) VALUES (?, ?)", params![now.millis(), record]).map(drop)
-}
-
 fn set_meta(tx: &Transaction<'_>, key: &str, value: &[u8]) -> rusqlite::Result<()> {
     tx.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", params![key, value]).map(drop)
 }
@@ -497,3 +438,7 @@ fn classify(path: &str, source: rusqlite::Error) -> JournalError {
 #[cfg(test)]
 #[path = "sqlite_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "bounds_tests.rs"]
+mod bounds_tests;

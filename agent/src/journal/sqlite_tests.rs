@@ -8,24 +8,24 @@ use super::*;
 use crate::core::step::{Before, CredentialRow, Source, Step};
 use crate::journal::{Lane, MapChanges};
 
-fn at(millis: i64) -> Timestamp {
+pub(super) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-struct Fixture {
-    dir: tempfile::TempDir,
+pub(super) struct Fixture {
+    pub(super) dir: tempfile::TempDir,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap() }
     }
-    fn open(&self) -> Journal {
+    pub(super) fn open(&self) -> Journal {
         Journal::open(&self.dir.path().join("journal.db")).unwrap()
     }
 }
 
-fn new_command(n: u8) -> NewCommand<'static> {
+pub(super) fn new_command(n: u8) -> NewCommand<'static> {
     NewCommand {
         bundle_id: BundleId::from_random([n; 16]),
         job_id: JobId::from_random([n; 16]),
@@ -37,7 +37,7 @@ fn new_command(n: u8) -> NewCommand<'static> {
     }
 }
 
-fn result(n: u8) -> CommandResult {
+pub(super) fn result(n: u8) -> CommandResult {
     CommandResult {
         job_id: JobId::from_random([n; 16]),
         bundle_id: Some(BundleId::from_random([n; 16])),

@@ -135,10 +135,14 @@ async fn accepted(response: Response) -> Result<Response, EffectError> {
         return Ok(response);
     }
     let retry_after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.parse().ok());
-    let words = match read(response, ANSWER_BYTES_MAX).await {
-        Ok(bytes) => serde_json::from_slice::<ErrorBody>(&bytes).map(|body| format!("{}: {}", body.code, body.message)),
-        Err(_) => Ok(String::new()),
-    };
+    // Without its words the status alone says enough.
+    let body = read(response, ANSWER_BYTES_MAX).await.unwrap_or_default();
+    Err(refusal(status, retry_after, &body))
+}
+
+/// What an answer other than a success means.
+pub fn refusal(status: StatusCode, retry_after: Option<u64>, body: &[u8]) -> EffectError {
+    let words = serde_json::from_slice::<ErrorBody>(body).map(|body| format!("{}: {}", body.code, body.message));
     let message = format!("the hub answered {status} {}", words.unwrap_or_default());
     let (kind, code) = match status {
         StatusCode::UNAUTHORIZED => (ErrorKind::Permanent, "hub_unauthorised"),
@@ -147,7 +151,7 @@ async fn accepted(response: Response) -> Result<Response, EffectError> {
         _ if status.is_server_error() => (ErrorKind::Transient, "hub_failing"),
         _ => (ErrorKind::Permanent, "hub_refused"),
     };
-    Err(EffectError { kind, code, message, retry_after: retry_after.map(Duration::from_secs) })
+    EffectError { kind, code, message, retry_after: retry_after.map(Duration::from_secs) }
 }
 
 async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, EffectError> {

@@ -117,6 +117,12 @@ impl SimHub {
         id
     }
 
+    /// Hands a bundle out again that was confirmed, as a hub does that was restored from an older copy.
+    pub fn redeliver(&self, id: JobId) {
+        self.jobs.borrow_mut().iter_mut().filter(|job| job.id == id).for_each(|job| job.confirmed = false);
+        self.pushed.notify_one();
+    }
+
     /// What the droplet enrolled with.
     pub fn enrolled(&self) -> Option<HandshakeRequest> {
         self.enrolled.borrow().clone()
@@ -153,7 +159,7 @@ impl SimHub {
         let records = self.records();
         let results = records.iter().filter_map(|record| match &record.record {
             Record::Result(result) => Some(result),
-            Record::Accepted { .. } | Record::Event(_) => None,
+            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) => None,
         });
         results.filter(|result| result.job_id == job).cloned().collect()
     }

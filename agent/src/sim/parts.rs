@@ -34,6 +34,10 @@ impl SimClock {
     pub fn set_skew_ms(&self, millis: i64) {
         self.skew_ms.set(millis);
     }
+    /// Whether the wall clock is set wrong.
+    pub fn is_off(&self) -> bool {
+        self.skew_ms.get() != 0
+    }
 }
 
 impl Clock for SimClock {

@@ -88,6 +88,8 @@ async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<(Vec
         }
         take_back = false;
         tokio::select! {
+            // Fixed order: a wake that comes together with the end of the wait is not passed over by chance.
+            biased;
             () = woken => {}
             () = &mut over => return Ok((Vec::new(), quarantined)),
             () = hub.stopped() => return Ok((Vec::new(), quarantined)),

@@ -12,8 +12,8 @@ use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::store::results::{Sender, Stored};
 
-/// Stores outbox records by number, each once, and applies them to jobs. Answers up to where everything is stored; what
-/// comes after a gap is not.
+/// Stores outbox records by number, each once, and applies them to jobs. Answers up to where everything is stored; a
+/// number that is missing is taken for a record that gave way on the droplet.
 #[utoipa::path(post, path = "/api/v1/sidecar/results", tag = "agent", request_body = ResultsRequest,
     security(("sidecar_token" = [])),
     responses(
@@ -30,6 +30,9 @@ pub async fn results(
     if records.len() > RESULTS_BATCH_MAX {
         let message = format!("{} records; at most {RESULTS_BATCH_MAX} are accepted at once", records.len());
         return Err(ApiError::refused("batch_too_large", message));
+    }
+    if !records.is_sorted_by(|a, b| a.seq < b.seq) {
+        return Err(ApiError::malformed("records must come in ascending seq, each once"));
     }
     for record in &records {
         let size = serde_json::to_vec(&record.record).map_or(usize::MAX, |bytes| bytes.len());

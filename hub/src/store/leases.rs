@@ -118,6 +118,11 @@ fn lease(db: &Conn, request: LeaseRequest) -> Result<Vec<Leased>, StoreError> {
     Ok(leased)
 }
 
+fn delete(db: &Conn, sql: &str, values: impl Params) -> Result<(), StoreError> {
+    db.prepare_cached(sql)?.execute(values)?;
+    Ok(())
+}
+
 fn sweep(db: &Conn, now: Timestamp) -> Result<BTreeSet<WorkspaceId>, StoreError> {
     let over = select(
         db,
@@ -125,15 +130,17 @@ fn sweep(db: &Conn, now: Timestamp) -> Result<BTreeSet<WorkspaceId>, StoreError>
         params![now.millis(), SWEEP_MAX],
     )?;
     move_all(db, &over, Event::Tick, now)?;
-    db.execute("DELETE FROM sidecar_token WHERE expires_at <= ?", [now.millis()])?;
-    db.execute("DELETE FROM provisioning_token WHERE expires_at <= ?", [now.millis() - RECORD_KEEP_MS])?;
-    db.execute(
+    delete(db, "DELETE FROM sidecar_token WHERE expires_at <= ?", [now.millis()])?;
+    delete(db, "DELETE FROM provisioning_token WHERE expires_at <= ?", [now.millis() - RECORD_KEEP_MS])?;
+    delete(
+        db,
         "DELETE FROM record WHERE (droplet_id, enrolment, seq) IN (
             SELECT droplet_id, enrolment, seq FROM record WHERE stored_at < ? LIMIT ?)",
         params![now.millis() - RECORD_KEEP_MS, SWEEP_MAX],
     )?;
-    db.execute("DELETE FROM former_record WHERE set_aside_at < ?", [now.millis() - RECORD_KEEP_MS])?;
-    db.execute(
+    delete(db, "DELETE FROM former_record WHERE set_aside_at < ?", [now.millis() - RECORD_KEEP_MS])?;
+    delete(
+        db,
         "DELETE FROM event WHERE number <= (SELECT coalesce(max(number), 0) FROM event) - ?",
         [events::EVENTS_KEPT],
     )?;

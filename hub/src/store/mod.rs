@@ -82,6 +82,18 @@ impl Store {
         Ok(Self(Arc::new(Inner { path: path.to_owned(), writer, idle_readers, readers })))
     }
 
+    /// **For simulations only**: the same store without threads. Changes and reads run where they are called, on one
+    /// connection that does not wait for the disk: what was committed survives a drop of the store, not of the machine.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    #[cfg(feature = "sim")]
+    pub fn inline(path: &Path) -> Result<Self, StoreError> {
+        let writer = Writer::inline(sqlite::open_unsynced(path)?);
+        let (idle_readers, readers) = (Mutex::new(Vec::new()), Semaphore::new(READERS_MAX));
+        Ok(Self(Arc::new(Inner { path: path.to_owned(), writer, idle_readers, readers })))
+    }
+
     /// Transactions committed since the store was opened; what group commit saves can be seen by it.
     pub fn commits(&self) -> u64 {
         self.0.writer.commits()
@@ -110,6 +122,10 @@ impl Store {
         &self,
         look: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        #[cfg(feature = "sim")]
+        if self.0.writer.is_inline() {
+            return self.0.writer.look_inline(look);
+        }
         let closed = |_| StoreError::Unavailable("it is closed".into());
         let _permit = self.0.readers.acquire().await.map_err(closed)?;
         let inner = Arc::clone(&self.0);

@@ -1,4 +1,4 @@
-//! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order and without gaps, and applied.
+//! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order, and applied.
 
 use genesis_shared::id::{DropletId, JobId, WorkspaceId};
 use genesis_shared::report::{CommandResult, OutboxRecord, Record};
@@ -40,13 +40,16 @@ pub enum Stored {
 }
 
 impl Store {
-    /// Stores what continues the stored prefix, ignores what is stored already, and leaves what comes after a gap.
-    /// Answers the highest number up to which everything is stored.
+    /// Stores what is new, ignores what is stored already. Answers the highest number up to which everything is stored
+    /// that the droplet has.
     ///
-    /// A droplet always sends its oldest record first. If that one lies beyond the prefix, what is between was stored
-    /// once and lost here (this store was restored from an older copy): the hub goes on from there and says so. If one
-    /// is stored already with another content, the droplet's journal is not the one that delivered it: the droplet is
-    /// quarantined, or, where an operator has resumed it, goes on from there.
+    /// A droplet always sends its oldest record first and leaves none out that it has, so a number that is missing is
+    /// missing there: in a full outbox metrics gave way (`OUTBOX_BYTES_MAX`). Waiting for it would stop delivery for
+    /// ever. Before the first record of a batch it may also be one that was stored and lost here (this store was
+    /// restored from an older copy), which somebody should hear of; between two records of a batch it cannot be.
+    ///
+    /// If one is stored already with another content, the droplet's journal is not the one that delivered it: the
+    /// droplet is quarantined, or, where an operator has resumed it, goes on from there.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -72,15 +75,18 @@ fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestam
     let mut up_to = before;
     let first = records.first().map_or(0, |record| record.seq);
     if first > up_to.saturating_add(1) {
-        let lost = format!("records {} to {} of its outbox are not here any more", up_to + 1, first - 1);
+        let lost = format!(
+            "records {} to {} of its outbox are not here: they gave way on the droplet, or this hub was restored",
+            up_to + 1,
+            first - 1
+        );
         let event = NewEvent { code: "records_lost", message: &lost, droplet: Some(&sender.droplet), job: None };
         events::insert(db, &event, now)?;
-        up_to = first - 1;
     }
     let rejoins = lives::rejoins(db, &sender.droplet, sender.enrolment)?;
     for record in records {
         if record.seq <= up_to {
-            if !differs(db, sender, &record)? {
+            if !differs(db, sender, &record, rejoins)? {
                 continue;
             }
             if !rejoins {
@@ -90,9 +96,6 @@ fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestam
             }
             up_to = record.seq - 1;
             lives::set_aside(db, &sender.droplet, sender.enrolment, column(up_to)?, now)?;
-        }
-        if record.seq != up_to.saturating_add(1) {
-            break;
         }
         insert(db, sender, &record, now)?;
         up_to = record.seq;
@@ -110,16 +113,17 @@ fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestam
     Ok(Stored::UpTo(up_to))
 }
 
-/// Whether a record that is stored under this number has another content. One whose body is not kept any more, or was
-/// damaged in the droplet's journal since, does not.
-fn differs(db: &Conn, sender: &Sender, record: &OutboxRecord) -> Result<bool, StoreError> {
+/// Whether what is stored under a record's number has another content. One that was damaged in the droplet's journal
+/// since has not. Where nothing is stored (it gave way, or was kept long enough), it is as `otherwise` says: in a journal
+/// that an operator has resumed it is new, for a record told twice does less harm than one that is lost.
+fn differs(db: &Conn, sender: &Sender, record: &OutboxRecord, otherwise: bool) -> Result<bool, StoreError> {
     let sql = "SELECT body FROM record WHERE droplet_id = ? AND enrolment = ? AND seq = ?";
     let key = params![sender.droplet.as_str(), sender.enrolment, column(record.seq)?];
     let body: Option<String> = db.prepare_cached(sql)?.query_row(key, |row| row.get(0)).optional()?;
     // Compared as values: either side may have learnt to write more since.
     let stored = body.and_then(|body| serde_json::from_str::<OutboxRecord>(&body).ok());
     let is_damaged = matches!(&record.record, Record::Event(event) if event.code == DAMAGED);
-    Ok(stored.is_some_and(|stored| stored != *record) && !is_damaged)
+    Ok(stored.map_or(otherwise, |stored| stored != *record && !is_damaged))
 }
 
 /// Applies what a quarantined droplet says of jobs that only look, so that these go on. It is told again after the
@@ -130,7 +134,7 @@ fn answers_to_looks(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now:
     for record in records {
         let job = match &record.record {
             Record::Accepted { job_id } | Record::Result(CommandResult { job_id, .. }) => *job_id,
-            Record::Event(_) => continue,
+            Record::Event(_) | Record::Metrics(_) => continue,
         };
         if db.prepare_cached(sql)?.exists(params![job.to_string(), sender.workspace.to_string()])? {
             apply(db, sender, record.record, now)?;
@@ -168,6 +172,8 @@ fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(
             }
             Ok(())
         }
+        // It is kept among the records, and changes nothing.
+        Record::Metrics(_) => Ok(()),
         Record::Event(event) => {
             let (code, message) = (event.code.as_str(), event.message.as_str());
             events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use genesis_shared::timestamp::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Error, ErrorCode, OpenFlags};
 use serde::de::DeserializeOwned;
@@ -17,6 +18,10 @@ use super::StoreError;
 const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 /// How long to wait for another process that holds the file, such as `genesis-hub token create`.
 const BUSY_MS: u64 = 5_000;
+
+/// Prepared statements that a connection keeps: more than the store has, where the driver's 16 would be prepared anew
+/// again and again.
+const STATEMENTS_KEPT: usize = 128;
 
 /// What a column read gives.
 pub(super) type ColumnResult<T> = Result<T, Error>;
@@ -48,14 +53,36 @@ pub(super) fn open(path: &Path) -> Result<Conn, StoreError> {
     // S1: FULL, for in WAL mode NORMAL may lose the last commits with the power.
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "foreign_keys", "ON")?;
+    keep_statements(&conn)?;
     migrate(&conn)?;
     Ok(conn)
+}
+
+/// Opens the file for a simulation: nobody else does, and nothing is synced.
+#[cfg(feature = "sim")]
+pub(super) fn open_unsynced(path: &Path) -> Result<Conn, StoreError> {
+    let conn = Conn::open(path)?;
+    conn.execute_batch(
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON",
+    )?;
+    keep_statements(&conn)?;
+    migrate(&conn)?;
+    Ok(conn)
+}
+
+/// A statement is prepared once and planned once, whatever values are bound to it later.
+fn keep_statements(conn: &Conn) -> Result<(), StoreError> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Without it SQLite prepares anew whenever a bound value could have led to another plan, which is on each poll.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Opens the file for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Conn, StoreError> {
     let conn = Conn::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    keep_statements(&conn)?;
     Ok(conn)
 }
 

@@ -38,6 +38,9 @@ pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
     commits: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// In a simulation there is no thread: each change is a transaction of its own, in the caller's thread.
+    #[cfg(feature = "sim")]
+    inline: Option<Mutex<Option<Connection>>>,
 }
 
 impl Writer {
@@ -50,7 +53,38 @@ impl Writer {
             .name("store-writer".into())
             .spawn(move || run(&conn, receiver, &counter))
             .map_err(|e| StoreError::Unavailable(e.to_string()))?;
-        Ok(Self { requests, commits, thread: Mutex::new(Some(thread)) })
+        Ok(Self {
+            requests,
+            commits,
+            thread: Mutex::new(Some(thread)),
+            #[cfg(feature = "sim")]
+            inline: None,
+        })
+    }
+
+    /// A writer without a thread.
+    #[cfg(feature = "sim")]
+    pub(super) fn inline(conn: Connection) -> Self {
+        let (requests, _) = mpsc::channel(1);
+        let inline = Some(Mutex::new(Some(conn)));
+        Self { requests, commits: Arc::default(), thread: Mutex::new(None), inline }
+    }
+
+    /// Whether there is no thread.
+    #[cfg(feature = "sim")]
+    pub(super) fn is_inline(&self) -> bool {
+        self.inline.is_some()
+    }
+
+    /// Reads with the connection of a writer without a thread.
+    #[cfg(feature = "sim")]
+    pub(super) fn look_inline<T>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let closed = || StoreError::Unavailable("it is closed".into());
+        let conn = lock(self.inline.as_ref().ok_or_else(closed)?);
+        look(conn.as_ref().ok_or_else(closed)?)
     }
 
     pub(super) fn commits(&self) -> u64 {
@@ -73,6 +107,13 @@ impl Writer {
             });
             Ran { keep, answer }
         });
+        #[cfg(feature = "sim")]
+        if let Some(inline) = &self.inline {
+            if let Some(conn) = lock(inline).as_ref() {
+                commit(conn, vec![change], &self.commits);
+            }
+            return receiver.await.unwrap_or_else(|_| Err(StoreError::Unavailable("it is closed".into())));
+        }
         let closed = || StoreError::Unavailable("it is closed".into());
         self.requests.send(Request::Run(change)).await.map_err(|_| closed())?;
         // The answer is missing only if the change panicked.
@@ -81,6 +122,10 @@ impl Writer {
 
     /// Lets the thread finish what waits, and waits for it.
     pub(super) async fn stop(&self) -> Result<(), StoreError> {
+        #[cfg(feature = "sim")]
+        if let Some(inline) = &self.inline {
+            *lock(inline) = None;
+        }
         // If the thread is gone already there is nobody to tell.
         drop(self.requests.send(Request::Stop).await);
         let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
@@ -135,7 +180,7 @@ fn commit(conn: &Connection, batch: Vec<Change>, commits: &AtomicU64) {
 }
 
 fn transact(conn: &Connection, batch: Vec<Change>, ran: &mut Vec<Ran>) -> Result<(), StoreError> {
-    let mut begun = conn.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
+    let mut begun = execute(conn, "BEGIN IMMEDIATE");
     for change in batch {
         match begun {
             Ok(()) => begun = in_savepoint(conn, change, ran),
@@ -144,13 +189,18 @@ fn transact(conn: &Connection, batch: Vec<Change>, ran: &mut Vec<Ran>) -> Result
         }
     }
     begun?;
-    conn.execute_batch("COMMIT")?;
+    execute(conn, "COMMIT")
+}
+
+/// One of the few statements around every change, prepared once.
+fn execute(conn: &Connection, sql: &str) -> Result<(), StoreError> {
+    conn.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
 
 /// Runs one change. An error here means that the whole transaction is lost.
 fn in_savepoint(conn: &Connection, change: Change, ran: &mut Vec<Ran>) -> Result<(), StoreError> {
-    if let Err(error) = conn.execute_batch("SAVEPOINT change").map_err(StoreError::from) {
+    if let Err(error) = execute(conn, "SAVEPOINT change") {
         ran.push(change(Err(error.clone())));
         return Err(error);
     }
@@ -162,7 +212,8 @@ fn in_savepoint(conn: &Connection, change: Change, ran: &mut Vec<Ran>) -> Result
     if conn.is_autocommit() {
         return Err(StoreError::Unavailable("the transaction was given up; is the disk full?".into()));
     }
-    let end = if keep { "RELEASE change" } else { "ROLLBACK TO change; RELEASE change" };
-    conn.execute_batch(end)?;
-    Ok(())
+    if !keep {
+        execute(conn, "ROLLBACK TO change")?;
+    }
+    execute(conn, "RELEASE change")
 }

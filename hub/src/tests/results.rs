@@ -28,14 +28,32 @@ async fn a_batch_twice_changes_nothing_and_the_first_result_wins() {
 }
 
 #[tokio::test]
-async fn what_comes_after_a_gap_is_not_stored() {
+async fn a_record_that_gave_way_on_the_droplet_holds_nothing_up() {
     let world = World::new().await;
     let droplet = world.enrol("d1").await;
     let stored = world.deliver(&droplet, vec![(1, event("a")), (2, event("b")), (4, event("d"))]).await.ok();
-    assert_eq!(stored["stored_up_to"], 2);
-    let late = vec![(2, event("b")), (3, event("c")), (4, event("d"))];
-    assert_eq!(world.deliver(&droplet, late).await.ok()["stored_up_to"], 4);
-    assert_eq!(world.events().await, ["d", "c", "b", "a"]);
+    assert_eq!(stored["stored_up_to"], 4);
+    // A number that comes late after all is one that was passed over: it changes nothing.
+    let late = vec![(2, event("b")), (3, event("c")), (5, event("e"))];
+    assert_eq!(world.deliver(&droplet, late).await.ok()["stored_up_to"], 5);
+    assert_eq!(world.events().await, ["e", "d", "b", "a"]);
+    let mixed = vec![(7, event("g")), (6, event("f"))];
+    world.deliver(&droplet, mixed).await.refused(400, "malformed");
+    assert_eq!(world.deliver(&droplet, vec![]).await.ok()["stored_up_to"], 5, "nothing of it was stored");
+}
+
+#[tokio::test]
+async fn metrics_are_taken_and_what_is_no_count_is_dropped() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let mut metrics = json!({"metrics": {"total_executions": 3, "success_rate": 0.5, "avg_duration_ms": 12,
+        "error_types": {"error": 1}, "since": "2026-01-01T00:00:00Z", "truncated": false}});
+    assert_eq!(world.deliver(&droplet, vec![(1, metrics.clone())]).await.ok()["stored_up_to"], 1);
+    assert_eq!(world.events().await, Vec::<String>::new());
+    metrics["metrics"]["last_error"] = json!("tenant@example.com");
+    assert_eq!(world.deliver(&droplet, vec![(2, metrics.clone())]).await.ok()["stored_up_to"], 2);
+    let read: genesis_shared::report::Record = serde_json::from_value(metrics).unwrap();
+    assert!(!serde_json::to_string(&read).unwrap().contains("tenant"), "there is no field for it");
 }
 
 #[tokio::test]

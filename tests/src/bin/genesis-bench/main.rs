@@ -1,9 +1,12 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
 mod crash_proofs;
+mod journal;
 mod kill9;
 mod mapper;
 mod memory;
+mod power_cut;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -32,9 +35,18 @@ enum Bench {
     /// `kill -9` of agent and hub at random moments over all actions and a real n8n.
     #[command(after_help = "Example: genesis-bench kill9 --n8n-url http://127.0.0.1:5678 --kills 200")]
     Kill9(kill9::Options),
+    /// Plays seeds of a simulated fleet: agents, the hub's handlers, faults of everything around them. A seed replays.
+    #[command(after_help = "Example: genesis-bench simulate --seeds 100; genesis-bench simulate --seed 7")]
+    Simulate(simulate::Options),
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
+    /// Power cuts at every change that the journal asks its disk for, and what was lost.
+    #[command(after_help = "Example: genesis-bench power-cut")]
+    PowerCut(power_cut::Options),
+    /// The journal after many commands: size, start time, time of an acceptance.
+    #[command(after_help = "Example: genesis-bench journal --commands 100000")]
+    Journal(journal::Options),
 }
 
 /// A figure that could not be had, or one that is not honest.
@@ -46,6 +58,9 @@ fn main() -> ExitCode {
         Bench::Kill9(options) => kill9::run(&options),
         Bench::Mapper(options) => mapper::run(&options),
         Bench::CrashProofs(options) => crash_proofs::run(&options),
+        Bench::PowerCut(options) => power_cut::run(&options),
+        Bench::Journal(options) => journal::run(&options),
+        Bench::Simulate(options) => simulate::run(&options),
     };
     match measured {
         Ok(mut figures) => {
