@@ -6,12 +6,14 @@ pub mod by_hand;
 mod enrol;
 mod gauge;
 mod link;
+mod quarantine;
 mod trust;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use genesis_shared::id::Digest;
+use genesis_shared::life::Life;
 use genesis_shared::limits::CLOCK_SKEW_S;
 use genesis_shared::report::{Heartbeat, N8nStatus};
 use genesis_shared::secret::Secret;
@@ -78,6 +80,8 @@ pub struct Agent<W> {
     pace: Cell<AgentConfig>,
     /// Managed things that differ and were not put right, by the last round; `None` before the first.
     drifts: Cell<Option<u32>>,
+    /// The hub's last word on it.
+    quarantined: Cell<bool>,
     /// There may be a command that changes something.
     work: Notify,
     /// There may be a command that only looks.
@@ -101,6 +105,10 @@ impl<W: World> Agent<W> {
         let pace = journal.meta(META_PACE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let token = world.files().read_secret(TOKEN_FILE).map_err(IdentityError::File)?;
         let token = token.and_then(|bytes| String::from_utf8(bytes.expose().clone()).ok());
+        // What the hub is to hold against this life: what the journal had used when it began.
+        let life = Life { boot_epoch: world.host().boot_epoch(), journal_high_water: journal.outbox_state()?.0 };
+        world.hub().begin_life(life);
+        let quarantined = quarantine::kept(&journal)?;
         Ok(Self {
             world,
             settings,
@@ -110,6 +118,7 @@ impl<W: World> Agent<W> {
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),
             drifts: Cell::new(None),
+            quarantined: Cell::new(quarantined),
             work: Notify::new(),
             looks: Notify::new(),
             mail: Notify::new(),
@@ -159,6 +168,11 @@ impl<W: World> Agent<W> {
             // A command in the middle waits too: its next event could not be kept.
             if let Err(error) = self.has_space() {
                 self.pause("run commands", &error, DISK_FULL_ATTEMPT).await;
+                continue;
+            }
+            if let Err(error) = self.may_change() {
+                tracing::warn!(code = error.code, "{error}");
+                self.work.notified().await;
                 continue;
             }
             if exec.run_next(Lane::Change).await? {
@@ -218,6 +232,7 @@ impl<W: World> Agent<W> {
                 Delivered::Some => attempt = 0,
                 Delivered::NotNow(error) => {
                     attempt += 1;
+                    self.note_refusal(&error)?;
                     self.forget_refused_token(&token, &error);
                     self.pause_for_hub("deliver reports", &error, attempt).await;
                 }
@@ -242,6 +257,7 @@ impl<W: World> Agent<W> {
             let beat = self.heartbeat(&mut health).await?;
             let pause = match self.world.hub().heartbeat(&token, &beat).await {
                 Ok(answer) => {
+                    self.note_quarantine(answer.quarantined)?;
                     if let Some(renewed) = answer.rotated {
                         self.keep_token(&Secret::new(renewed.sidecar_token))?;
                     }
@@ -281,6 +297,7 @@ impl<W: World> Agent<W> {
             droplet_id: self.settings.droplet_id.clone(),
             timestamp: self.world.clock().now(),
             state: match n8n_status {
+                _ if self.may_change().is_err() => Condition::Quarantined,
                 N8nStatus::Running if self.drifts.get().is_some_and(|count| count > 0) => Condition::Drifted,
                 // Without a trust root (its journal was lost) it can take no command at all.
                 N8nStatus::Running if self.root.borrow().is_none() => Condition::Degraded,

@@ -28,6 +28,8 @@ struct Raw {
     trust_root_digest: Digest,
     provisioning_token_file: Option<PathBuf>,
     #[serde(default)]
+    ignore_quarantine: bool,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
     n8n: RawN8n,
@@ -61,6 +63,8 @@ pub struct Settings {
     pub trust_root_digest: Digest,
     /// Where cloud-init left the one-time token; removed after the handshake.
     pub provisioning_token_file: Option<PathBuf>,
+    /// Changes go on although the hub has quarantined this droplet: for one whose hub is in the wrong hands.
+    pub ignore_quarantine: bool,
     /// This droplet's labels, which a bundle's targets may name.
     pub labels: BTreeMap<String, String>,
     /// n8n.
@@ -155,6 +159,7 @@ impl Settings {
             data_dir: raw.data_dir,
             trust_root_digest: raw.trust_root_digest,
             provisioning_token_file: raw.provisioning_token_file,
+            ignore_quarantine: raw.ignore_quarantine,
             labels: raw.labels,
             n8n: N8nSettings {
                 url: check("n8n.url", &n8n_url, &["http://", "https://"], "it must begin with http:// or https://")?,

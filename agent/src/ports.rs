@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use genesis_shared::id::{CredentialName, CredentialType, DropletId, WorkflowKey};
+use genesis_shared::life::Life;
 use genesis_shared::report::{Heartbeat, N8nStatus, OutboxRecord};
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
@@ -151,8 +152,12 @@ pub trait Host {
     fn preflight(&self) -> Preflight;
     /// MiB free where the data folder is; `None` where the system does not tell.
     fn free_mb(&self) -> Option<u64>;
-    /// Changes with every start of the host.
+    /// Differs for every start of the agent, also on two machines that were one.
     fn boot_epoch(&self) -> String;
+    /// The provider's id of this machine, by its own metadata; `None` where nothing tells.
+    fn droplet_id(&self) -> Option<DropletId> {
+        None
+    }
 }
 
 /// A file operation that failed.
@@ -197,6 +202,8 @@ pub const RENEWALS_USED_UP: &str = "renewals_used_up";
 
 /// The hub, as this droplet may speak to it.
 pub trait HubLink {
+    /// What every later call but handshake and renewal is to say of this life of the agent.
+    fn begin_life(&self, life: Life);
     /// Enrols. Idempotent within the life of the provisioning token.
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError>;
     /// Gets a new sidecar token for a JWT by the identity key. Permanent [`RENEWALS_USED_UP`] when it made too many.

@@ -60,6 +60,7 @@ impl Droplet {
             data_dir: folder.path().to_owned(),
             trust_root_digest: operator.pin,
             provisioning_token_file: Some(TOKEN_FILE.into()),
+            ignore_quarantine: false,
             labels: BTreeMap::new(),
             n8n: N8nSettings {
                 url: "http://n8n.sim".into(),

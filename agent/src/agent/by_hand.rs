@@ -126,14 +126,22 @@ impl<W: World> Agent<W> {
         };
         match verdict {
             Verdict::Accept(admitted) => {
+                let accepted = Accepted::new(admitted.bundle.get(), job_id, false);
+                if let (Lane::Change, Err(error)) = (accepted.lane(), self.may_change()) {
+                    return refuse(error.code, error.message);
+                }
                 self.accept(&admitted, bytes, job_id)?;
                 self.mail.notify_one();
-                Ok(ByHand::Accepted(Accepted::new(admitted.bundle.get(), job_id, false)))
+                Ok(ByHand::Accepted(accepted))
             }
             Verdict::Duplicate(bundle_id) => match Bundle::reread(bytes) {
                 Ok(bundle) => {
                     let job_id = self.journal.job(bundle_id)?.unwrap_or(job_id);
-                    Ok(ByHand::Accepted(Accepted::new(&bundle, job_id, true)))
+                    let accepted = Accepted::new(&bundle, job_id, true);
+                    match (accepted.lane(), self.may_change()) {
+                        (Lane::Change, Err(error)) => refuse(error.code, error.message),
+                        (Lane::Change | Lane::Look, _) => Ok(ByHand::Accepted(accepted)),
+                    }
                 }
                 // It was verified a moment ago.
                 Err(error) => refuse("a1_shape", Chain(&error).to_string()),
@@ -209,7 +217,7 @@ pub fn not_enrolled(bundle: &[u8], now: Timestamp) -> CommandResult {
 }
 
 /// A refusal by no rule of admission: what stands in the way can be mended.
-fn unable(job_id: JobId, code: &str, message: String, now: Timestamp) -> CommandResult {
+pub(super) fn unable(job_id: JobId, code: &str, message: String, now: Timestamp) -> CommandResult {
     CommandResult {
         job_id,
         bundle_id: None,

@@ -12,6 +12,7 @@ use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
 
+use super::by_hand::unable;
 use super::{Agent, Fatal, UNAUTHORISED};
 use crate::core::admit::{Admitted, Delivery, Handed, Refusal, Rule, Situation, Verdict, admit};
 use crate::exec::outbox::{Delivered, deliver};
@@ -48,7 +49,10 @@ impl<W: World> Agent<W> {
                 Delivered::Empty => break,
                 Delivered::Some => {}
                 // What the hub will never take must not keep it from being asked.
-                Delivered::NotNow(error) if error.kind == ErrorKind::Permanent && error.code != UNAUTHORISED => break,
+                Delivered::NotNow(error) if error.kind == ErrorKind::Permanent && error.code != UNAUTHORISED => {
+                    self.note_refusal(&error)?;
+                    break;
+                }
                 Delivered::NotNow(error) => {
                     self.forget_refused_token(&token, &error);
                     return Ok(Err(error));
@@ -63,6 +67,7 @@ impl<W: World> Agent<W> {
         let wait = Duration::from_secs(self.pace.get().poll_wait_s.min(POLL_WAIT_S_MAX));
         match self.world.hub().poll(&token, wait, &nonce).await {
             Ok(answer) => {
+                self.note_quarantine(answer.quarantined)?;
                 if let Err(error) = self.catch_up_trust(&token, answer.trust_root_version).await? {
                     return Ok(Err(error));
                 }
@@ -119,7 +124,17 @@ impl<W: World> Agent<W> {
             verdict => verdict?,
         };
         match verdict {
-            Verdict::Accept(admitted) => self.accept(&admitted, bytes, leased.job_id).map(drop)?,
+            Verdict::Accept(admitted) => {
+                let lane = lane(admitted.commands.iter().map(|command| command.action()));
+                match (lane, self.may_change()) {
+                    (Lane::Change, Err(error)) => {
+                        let result = unable(leased.job_id, error.code, error.message, self.world.clock().now());
+                        let result = CommandResult { bundle_id: Some(admitted.bundle.get().id), ..result };
+                        self.journal.report(&Record::Result(result), self.world.clock().now())?;
+                    }
+                    (Lane::Change | Lane::Look, _) => self.accept(&admitted, bytes, leased.job_id).map(drop)?,
+                }
+            }
             Verdict::Duplicate(bundle_id) => {
                 // The hub did not hear, or was restored from an older copy, or the bundle was applied by hand before:
                 // tell it what is known, under the job that it asks for.

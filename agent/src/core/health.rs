@@ -1,5 +1,7 @@
 //! Samples of the host -> condition, with hysteresis (protocol.md, "Health").
 
+use genesis_shared::life::QUARANTINED_STATE;
+
 use crate::ports::HostSample;
 
 /// Whether the droplet copes.
@@ -11,6 +13,8 @@ pub enum Condition {
     Degraded,
     /// So much differs from what was deployed that nothing is repaired until an operator has looked.
     Drifted,
+    /// Perhaps a restored snapshot or a clone: nothing is changed until an operator has resumed it.
+    Quarantined,
 }
 
 impl Condition {
@@ -20,6 +24,7 @@ impl Condition {
             Self::Healthy => "ACTIVE_HEALTHY",
             Self::Degraded => "ACTIVE_DEGRADED",
             Self::Drifted => "DRIFT_DETECTED",
+            Self::Quarantined => QUARANTINED_STATE,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use genesis_shared::wire::Preflight;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
 
-use crate::ports::{Host, HostSample};
+use super::clock::RealEntropy;
+use crate::ports::{Entropy, Host, HostSample};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -14,6 +15,7 @@ const MIB: u64 = 1024 * 1024;
 pub struct RealHost {
     system: RefCell<System>,
     data_dir: PathBuf,
+    boot_epoch: String,
 }
 
 impl RealHost {
@@ -22,7 +24,12 @@ impl RealHost {
         let mut system = System::new();
         // Processor use is the difference between two looks; this is the first.
         system.refresh_cpu_usage();
-        Self { system: RefCell::new(system), data_dir: data_dir.to_owned() }
+        // The kernel's own id of this boot; where there is none, the moment of the start serves.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_or_else(|_| format!("boot-{}", System::boot_time()), |id| id.trim().to_owned());
+        // Two machines made of one memory image share that; two processes never share this.
+        let boot_epoch = format!("{boot}.{:016x}", RealEntropy.number());
+        Self { system: RefCell::new(system), data_dir: data_dir.to_owned(), boot_epoch }
     }
 
     /// Bytes in all and free of the disk that holds the data folder, where the system lists it.
@@ -67,9 +74,7 @@ impl Host for RealHost {
     }
 
     fn boot_epoch(&self) -> String {
-        // The kernel's own id of this boot; where there is none, the moment of the start serves.
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_or_else(|_| format!("boot-{}", System::boot_time()), |id| id.trim().to_owned())
+        self.boot_epoch.clone()
     }
 }
 
@@ -91,5 +96,6 @@ mod tests {
         assert!((0.0..=100.0).contains(&sample.disk_usage_percent), "{sample:?}");
         assert!(host.preflight().disk_free_mb > 0);
         assert_eq!(host.boot_epoch(), host.boot_epoch());
+        assert_ne!(host.boot_epoch(), RealHost::new(dir.path()).boot_epoch(), "each start has its own");
     }
 }

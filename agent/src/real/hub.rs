@@ -1,9 +1,11 @@
 //! The hub over HTTPS. Errors of the network never change an outcome; they only mean "later".
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use genesis_shared::id::DropletId;
+use genesis_shared::life::{BOOT_EPOCH_HEADER, HIGH_WATER_HEADER, Life, QUARANTINED};
 use genesis_shared::limits::{POLL_ANSWER_BYTES_MAX, TRUST_ROOTS_BYTES_MAX};
 use genesis_shared::report::{Heartbeat, OutboxRecord};
 use genesis_shared::secret::Secret;
@@ -46,6 +48,7 @@ pub enum HubSetupError {
 pub struct RealHub {
     client: Client,
     base: String,
+    life: OnceCell<Life>,
 }
 
 impl RealHub {
@@ -67,11 +70,16 @@ impl RealHub {
             let pem = std::fs::read(path).map_err(|source| HubSetupError::CaFile { path: path.to_owned(), source })?;
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(&pem)?);
         }
-        Ok(Self { client: builder.build()?, base: format!("{}{SIDECAR_PATH}", url.trim_end_matches('/')) })
+        let base = format!("{}{SIDECAR_PATH}", url.trim_end_matches('/'));
+        Ok(Self { client: builder.build()?, base, life: OnceCell::new() })
     }
 
     fn request(&self, method: Method, path: &str, token: Option<&Secret<String>>) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.base));
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(life) = self.life.get() {
+            request =
+                request.header(BOOT_EPOCH_HEADER, &life.boot_epoch).header(HIGH_WATER_HEADER, life.journal_high_water);
+        }
         match token {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -92,6 +100,11 @@ impl RealHub {
 }
 
 impl HubLink for RealHub {
+    fn begin_life(&self, life: Life) {
+        // A process is one life; who asks twice has the first.
+        self.life.get_or_init(|| life);
+    }
+
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
         self.post("/handshake", None, request).await
     }
@@ -112,7 +125,7 @@ impl HubLink for RealHub {
             .timeout(wait + ANSWER_TIMEOUT);
         let response = accepted(request.send().await.map_err(|e| unreachable_hub(&e))?).await?;
         if response.status() == StatusCode::NO_CONTENT {
-            return Ok(CommandsAnswer { commands: vec![], trust_root_version: 0 });
+            return Ok(CommandsAnswer { commands: vec![], trust_root_version: 0, quarantined: false });
         }
         parse(&read(response, POLL_ANSWER_BYTES_MAX).await?)
     }
@@ -147,6 +160,7 @@ pub fn refusal(status: StatusCode, retry_after: Option<u64>, body: &[u8]) -> Eff
     let (kind, code) = match status {
         StatusCode::UNAUTHORIZED => (ErrorKind::Permanent, "hub_unauthorised"),
         StatusCode::CONFLICT if message.contains(RENEWALS_USED_UP) => (ErrorKind::Permanent, RENEWALS_USED_UP),
+        StatusCode::CONFLICT if message.contains(QUARANTINED) => (ErrorKind::Permanent, QUARANTINED),
         StatusCode::TOO_MANY_REQUESTS => (ErrorKind::Transient, "hub_busy"),
         _ if status.is_server_error() => (ErrorKind::Transient, "hub_failing"),
         _ => (ErrorKind::Permanent, "hub_refused"),

@@ -7,6 +7,7 @@ use data_encoding::HEXLOWER;
 use genesis_shared::bundle::Bundle;
 use genesis_shared::delivery::{AUDIENCE, Claims, ISSUER};
 use genesis_shared::id::{Digest, DropletId, JobId, LeaseId, PublicKey, WorkspaceId};
+use genesis_shared::life::{Life, QUARANTINED};
 use genesis_shared::limits::DELIVERY_TOKEN_TTL_S;
 use genesis_shared::report::{CommandResult, Heartbeat, OutboxRecord, Record};
 use genesis_shared::secret::Secret;
@@ -54,6 +55,10 @@ pub struct SimHub {
     forgotten: Cell<bool>,
     used_up: Cell<bool>,
     leaves: Cell<bool>,
+    /// The sidecar token has ended; a renewal brings a new one.
+    ended: Cell<bool>,
+    renewals: Cell<u64>,
+    quarantined: Cell<bool>,
     pushed: Notify,
 }
 
@@ -76,6 +81,9 @@ impl SimHub {
             last_beat: RefCell::default(),
             used_up: Cell::default(),
             leaves: Cell::default(),
+            ended: Cell::default(),
+            renewals: Cell::default(),
+            quarantined: Cell::default(),
             away: Cell::default(),
             forgotten: Cell::default(),
             pushed: Notify::new(),
@@ -149,6 +157,23 @@ impl SimHub {
         self.pushed.notify_one();
     }
 
+    /// Ends the sidecar token, as a month without a heartbeat does.
+    pub fn end_token(&self) {
+        self.ended.set(true);
+        self.pushed.notify_one();
+    }
+
+    /// Renewals so far.
+    pub fn renewals(&self) -> u64 {
+        self.renewals.get()
+    }
+
+    /// Quarantines the droplet, or resumes it.
+    pub fn set_quarantined(&self, quarantined: bool) {
+        self.quarantined.set(quarantined);
+        self.pushed.notify_one();
+    }
+
     /// Every record heard, each once, in order.
     pub fn records(&self) -> Vec<OutboxRecord> {
         [self.older.borrow().clone(), self.records.borrow().clone()].concat()
@@ -182,14 +207,14 @@ impl SimHub {
                 "the hub does not know this droplet",
             ));
         }
-        if self.used_up.get() {
+        if self.used_up.get() || self.ended.get() {
             return Err(EffectError::new(ErrorKind::Permanent, "hub_unauthorised", "the token has ended"));
         }
         Ok(())
     }
 
     fn lease(&self, nonce: &str) -> Vec<LeasedCommand> {
-        let Some(enrolled) = self.enrolled.borrow().clone() else { return vec![] };
+        let Some(enrolled) = self.enrolled.borrow().clone().filter(|_| !self.quarantined.get()) else { return vec![] };
         let jobs = self.jobs.borrow();
         let open = jobs.iter().filter(|job| !job.confirmed);
         open.map(|job| LeasedCommand {
@@ -228,6 +253,8 @@ impl SimHub {
 }
 
 impl HubLink for SimHub {
+    fn begin_life(&self, _life: Life) {}
+
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
         self.forgotten.set(false);
         self.used_up.set(false);
@@ -253,6 +280,10 @@ impl HubLink for SimHub {
             Err(_) if self.used_up.get() => {
                 Err(EffectError::new(ErrorKind::Permanent, RENEWALS_USED_UP, "renewed too often"))
             }
+            Err(_) if !self.away.get() && !self.forgotten.get() && self.ended.take() => {
+                self.renewals.set(self.renewals.get() + 1);
+                Ok(self.renewed())
+            }
             heard => heard.map(|()| self.renewed()),
         }
     }
@@ -262,7 +293,13 @@ impl HubLink for SimHub {
         self.beats.set(self.beats.get() + 1);
         self.last_beat.replace(Some(beat.clone()));
         let hub_time = self.clock.now();
-        Ok(HeartbeatAnswer { work_waiting: false, next_interval_s: 60, hub_time, rotated: None })
+        Ok(HeartbeatAnswer {
+            work_waiting: false,
+            next_interval_s: 60,
+            hub_time,
+            rotated: None,
+            quarantined: self.quarantined.get(),
+        })
     }
 
     async fn poll(&self, _token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError> {
@@ -276,7 +313,8 @@ impl HubLink for SimHub {
         if !commands.is_empty() && self.leaves.take() {
             self.away.set(true);
         }
-        Ok(CommandsAnswer { commands, trust_root_version: self.version.get() })
+        let (trust_root_version, quarantined) = (self.version.get(), self.quarantined.get());
+        Ok(CommandsAnswer { commands, trust_root_version, quarantined })
     }
 
     async fn trust_roots(&self, _token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError> {
@@ -290,6 +328,9 @@ impl HubLink for SimHub {
 
     async fn results(&self, _token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {
         self.heard().await?;
+        if self.quarantined.get() {
+            return Err(EffectError::new(ErrorKind::Permanent, QUARANTINED, "quarantined"));
+        }
         for record in records {
             if self.records.borrow().iter().any(|known| known.seq == record.seq) {
                 continue;

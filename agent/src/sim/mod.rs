@@ -17,6 +17,8 @@ pub use hub::SimHub;
 pub use parts::{SimClock, SimEntropy, SimFiles, SimHost};
 pub use transport::SimTransport;
 
+use genesis_shared::id::DropletId;
+
 use crate::config::N8nSettings;
 use crate::ports::World;
 use crate::real::n8n::N8n;
@@ -36,6 +38,8 @@ pub struct Outside {
     pub clock: SimClock,
     /// Where the present life of the agent ends.
     pub crash: Crash,
+    /// Which droplet the machine says it is; clones of it share this.
+    pub host_says: Rc<RefCell<Option<DropletId>>>,
 }
 
 impl Outside {
@@ -50,6 +54,7 @@ impl Outside {
             entropy,
             clock,
             crash,
+            host_says: Rc::default(),
         }
     }
 }
@@ -73,7 +78,7 @@ impl SimWorld {
         let transport = SimTransport::new(Rc::clone(&outside.n8n), outside.crash.clone());
         Self {
             workflows: N8n::new(transport, Rc::clone(&outside.files), outside.entropy.clone(), settings),
-            host: SimHost,
+            host: SimHost { droplet_id: outside.host_says.borrow().clone() },
             outside: outside.clone(),
         }
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use genesis_shared::id::DropletId;
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::Preflight;
@@ -138,7 +139,10 @@ fn failed(operation: &'static str, path: &str, kind: io::ErrorKind) -> FileError
 
 /// A machine of 1 GB with nothing to do.
 #[derive(Default)]
-pub struct SimHost;
+pub struct SimHost {
+    /// What it says which droplet it is.
+    pub droplet_id: Option<DropletId>,
+}
 
 impl Host for SimHost {
     fn sample(&self) -> HostSample {
@@ -159,5 +163,8 @@ impl Host for SimHost {
     }
     fn boot_epoch(&self) -> String {
         "sim".to_owned()
+    }
+    fn droplet_id(&self) -> Option<DropletId> {
+        self.droplet_id.clone()
     }
 }

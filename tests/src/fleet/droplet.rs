@@ -55,6 +55,7 @@ pub struct FleetDroplet {
     trace: Trace,
     killed: Notify,
     stopped: Cell<bool>,
+    lives: Cell<u32>,
 }
 
 /// What a droplet is made of.
@@ -95,6 +96,7 @@ impl FleetDroplet {
             data_dir: "/var/lib/genesis".into(),
             trust_root_digest: pin,
             provisioning_token_file: Some(TOKEN_FILE.into()),
+            ignore_quarantine: false,
             labels: std::collections::BTreeMap::new(),
             n8n: n8n_settings(),
         };
@@ -109,6 +111,7 @@ impl FleetDroplet {
             trace,
             killed: Notify::new(),
             stopped: Cell::default(),
+            lives: Cell::default(),
         }
     }
 
@@ -198,14 +201,14 @@ fn n8n_settings() -> N8nSettings {
 }
 
 /// A machine whose disk may be full.
-pub struct FleetHost(Rc<Cell<Disk>>);
+pub struct FleetHost(Rc<Cell<Disk>>, String);
 
 impl Host for FleetHost {
     fn sample(&self) -> HostSample {
-        SimHost.sample()
+        SimHost::default().sample()
     }
     fn preflight(&self) -> Preflight {
-        SimHost.preflight()
+        SimHost::default().preflight()
     }
     fn free_mb(&self) -> Option<u64> {
         Some(match self.0.get() {
@@ -215,7 +218,7 @@ impl Host for FleetHost {
         })
     }
     fn boot_epoch(&self) -> String {
-        "sim".to_owned()
+        self.1.clone()
     }
 }
 
@@ -231,10 +234,12 @@ impl FleetWorld {
     fn new(droplet: &FleetDroplet) -> Self {
         let outside = droplet.outside.clone();
         let transport = SimTransport::new(Rc::clone(&outside.n8n), outside.crash.clone());
+        droplet.lives.set(droplet.lives.get() + 1);
+        let boot_epoch = format!("{}.{}", droplet.id, droplet.lives.get());
         Self {
             workflows: N8n::new(transport, Rc::clone(&outside.files), outside.entropy.clone(), n8n_settings()),
-            host: FleetHost(Rc::clone(&droplet.disk)),
-            link: Link(Rc::clone(&droplet.network)),
+            host: FleetHost(Rc::clone(&droplet.disk), boot_epoch),
+            link: Link::new(&droplet.network),
             outside,
         }
     }

@@ -14,6 +14,7 @@ use genesis_hub::config::{Raw, Settings};
 use genesis_hub::hub::Hub;
 use genesis_hub::{random, setup, sweep};
 use genesis_shared::id::{Digest, JobId, WorkspaceId};
+use genesis_shared::life::{BOOT_EPOCH_HEADER, HIGH_WATER_HEADER, Life};
 use genesis_shared::trust::NamedKey;
 use genesis_shared::wire::{JobView, PushAnswer};
 use http_body_util::BodyExt;
@@ -38,6 +39,8 @@ pub struct Ask {
     pub path: String,
     /// Bearer token.
     pub token: Option<String>,
+    /// The life of the agent that asks.
+    pub life: Option<Life>,
     /// JSON.
     pub body: Vec<u8>,
 }
@@ -136,6 +139,10 @@ impl House {
         if let Some(token) = &ask.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
+        if let Some(life) = &ask.life {
+            request = request.header(BOOT_EPOCH_HEADER, &life.boot_epoch);
+            request = request.header(HIGH_WATER_HEADER, life.journal_high_water);
+        }
         if !ask.body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
@@ -161,7 +168,7 @@ impl House {
     /// # Panics
     /// There is no hub.
     pub async fn operate(&self, method: Method, path: &str, body: Vec<u8>) -> (StatusCode, Vec<u8>) {
-        let ask = Ask { method, path: path.to_owned(), token: Some(self.admin.clone()), body };
+        let ask = Ask { method, path: path.to_owned(), token: Some(self.admin.clone()), life: None, body };
         let told = self.call(&ask).await.expect("the hub is up");
         (told.status, told.body)
     }

@@ -1,6 +1,6 @@
 //! The way between one agent and the hub, with seeded faults: cut, lossy, slow, repeating itself, out of order.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use genesis_agent::ports::{EffectError, Entropy, ErrorKind, HubLink};
 use genesis_agent::real::hub::refusal;
 use genesis_agent::sim::{Crash, SimEntropy};
 use genesis_shared::id::{DropletId, PublicKey};
+use genesis_shared::life::Life;
 use genesis_shared::limits::{POLL_COMMANDS_MAX, RECORD_BYTES_MAX, RESULTS_BATCH_MAX};
 use genesis_shared::report::{Heartbeat, OutboxRecord};
 use genesis_shared::secret::Secret;
@@ -149,21 +150,6 @@ impl Network {
         }
         note(&*self.listener, ask, told);
     }
-
-    async fn post<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        token: Option<&Secret<String>>,
-        body: &impl Serialize,
-    ) -> Result<T, EffectError> {
-        let ask = Ask {
-            method: Method::POST,
-            path: format!("{SIDECAR_PATH}{path}"),
-            token: token.map(|token| token.expose().clone()),
-            body: serde_json::to_vec(body).unwrap(),
-        };
-        read(&self.exchange(ask).await?)
-    }
 }
 
 /// Tells the listener what the hub now has.
@@ -198,36 +184,70 @@ fn unreachable_hub(why: &str) -> EffectError {
 }
 
 /// One life's end of the way.
-#[derive(Clone)]
-pub struct Link(pub Rc<Network>);
+pub struct Link {
+    network: Rc<Network>,
+    life: OnceCell<Life>,
+}
+
+impl Link {
+    /// For a new life.
+    pub fn new(network: &Rc<Network>) -> Self {
+        Self { network: Rc::clone(network), life: OnceCell::new() }
+    }
+
+    fn get(&self, token: &Secret<String>, path: String) -> Ask {
+        let token = Some(token.expose().clone());
+        Ask { method: Method::GET, path, token, life: self.life.get().cloned(), body: vec![] }
+    }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: Option<&Secret<String>>,
+        body: &impl Serialize,
+    ) -> Result<T, EffectError> {
+        let ask = Ask {
+            method: Method::POST,
+            path: format!("{SIDECAR_PATH}{path}"),
+            token: token.map(|token| token.expose().clone()),
+            life: self.life.get().cloned(),
+            body: serde_json::to_vec(body).unwrap(),
+        };
+        read(&self.network.exchange(ask).await?)
+    }
+}
 
 impl HubLink for Link {
+    fn begin_life(&self, life: Life) {
+        self.life.get_or_init(|| life);
+    }
+
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError> {
-        let answer = self.0.post("/handshake", None, request).await?;
-        self.0.sealing_key.replace(Some(request.sealing_key));
+        let answer = self.post("/handshake", None, request).await?;
+        self.network.sealing_key.replace(Some(request.sealing_key));
         Ok(answer)
     }
 
     async fn renew(&self, _droplet: &DropletId, assertion: String) -> Result<RenewAnswer, EffectError> {
-        self.0.post("/renew", None, &RenewRequest { assertion }).await
+        self.post("/renew", None, &RenewRequest { assertion }).await
     }
 
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
-        self.0.post("/heartbeat", Some(token), beat).await
+        self.post("/heartbeat", Some(token), beat).await
     }
 
     async fn poll(&self, token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError> {
         let path = format!("{SIDECAR_PATH}/commands?wait={}&nonce={nonce}", wait.as_secs());
-        let ask = Ask { method: Method::GET, path, token: Some(token.expose().clone()), body: vec![] };
-        let told = self.0.exchange(ask).await?;
+        let ask = self.get(token, path);
+        let told = self.network.exchange(ask).await?;
         if told.status == StatusCode::NO_CONTENT {
-            return Ok(CommandsAnswer { commands: vec![], trust_root_version: 0 });
+            return Ok(CommandsAnswer { commands: vec![], trust_root_version: 0, quarantined: false });
         }
         let mut answer: CommandsAnswer = read(&told)?;
         if answer.commands.len() > POLL_COMMANDS_MAX {
-            self.0.listener.violation(format!("I9: {} commands in one answer", answer.commands.len()));
+            self.network.listener.violation(format!("I9: {} commands in one answer", answer.commands.len()));
         }
-        if self.0.happens(self.0.weather.get().shuffled) {
+        if self.network.happens(self.network.weather.get().shuffled) {
             answer.commands = [answer.commands.clone(), answer.commands].concat();
             answer.commands.reverse();
         }
@@ -236,11 +256,11 @@ impl HubLink for Link {
 
     async fn trust_roots(&self, token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError> {
         let path = format!("{SIDECAR_PATH}/trust-root?after={after}");
-        let ask = Ask { method: Method::GET, path, token: Some(token.expose().clone()), body: vec![] };
-        read(&self.0.exchange(ask).await?)
+        let ask = self.get(token, path);
+        read(&self.network.exchange(ask).await?)
     }
 
     async fn results(&self, token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {
-        self.0.post("/results", Some(token), &ResultsRequest { records: records.to_vec() }).await
+        self.post("/results", Some(token), &ResultsRequest { records: records.to_vec() }).await
     }
 }
