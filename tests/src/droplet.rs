@@ -96,6 +96,11 @@ impl Droplet {
         Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal)
     }
 
+    /// The droplet's configuration says that the hub's word on a quarantine is not to be heeded.
+    pub fn ignore_quarantine(&mut self) {
+        self.settings.ignore_quarantine = true;
+    }
+
     /// Loses the journal, as a bad disk would; n8n, the keys and the hub stay. The hub needs a new handshake then.
     pub fn lose_journal(&self) {
         self.lose_journal_for_good();

@@ -212,6 +212,20 @@ impl Rig {
         self.agent = start_agent(&self.agent_binary, &self.config, self.folder.path());
     }
 
+    /// A second agent beside the first, of the same configuration over another data folder.
+    pub fn agent_over(&self, data_dir: &Path) -> Process {
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        let (mine, other) = (format!("{:?}", self.agent_dir()), format!("{data_dir:?}"));
+        assert!(text.contains(&mine));
+        let config = self.folder.path().join("second.toml");
+        std::fs::write(&config, text.replace(&mine, &other)).unwrap();
+        Process::start(
+            "second-agent",
+            Command::new(&self.agent_binary).args(["run", "--config", path(&config)]),
+            self.folder.path(),
+        )
+    }
+
     /// `kill -9` and a new start.
     pub fn crash_agent(&mut self) {
         self.agent.kill();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use genesis_shared::id::{DropletId, JobId};
+use genesis_shared::life::ResumeRequest;
 use genesis_shared::secret::Secret;
 use genesis_shared::wire::{
     DropletCreate, DropletView, ErrorBody, EventView, JobView, OPERATOR_PATH, Page, ProvisioningToken, PushAnswer,
@@ -110,6 +111,15 @@ impl HubClient {
     /// As for every call.
     pub async fn droplet(&self, id: &DropletId) -> Result<DropletView, Error> {
         self.get(&format!("droplets/{id}"), &[]).await
+    }
+
+    /// Ends a droplet's quarantine.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn resume_droplet(&self, id: &DropletId, request: &ResumeRequest) -> Result<DropletView, Error> {
+        let body = serde_json::to_vec(request).expect("a request has a JSON form");
+        self.call(Method::POST, &format!("droplets/{id}/resume"), &[], Some(body)).await?.read()
     }
 
     /// One page of droplets; `query` filters, and carries the cursor of the page before.

@@ -140,8 +140,10 @@ fn push(file: &Path, watch: bool, global: &Global) -> Result<(), Error> {
         drop(progress);
         if !watch {
             format.result(&answer, |answer| {
-                let jobs: Vec<_> = answer.job_ids.iter().map(|id| format!("job      {id}")).collect();
-                format!("bundle   {}\n{}", answer.bundle_id, jobs.join("\n"))
+                let jobs = answer.job_ids.iter().map(|id| format!("job      {id}"));
+                let left_out = answer.excluded.iter().map(|id| format!("excluded {id}"));
+                let lines: Vec<_> = jobs.chain(left_out).collect();
+                format!("bundle   {}\n{}", answer.bundle_id, lines.join("\n"))
             });
             return Ok(());
         }

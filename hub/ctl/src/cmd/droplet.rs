@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use genesis_shared::id::{DropletId, WorkspaceId};
+use genesis_shared::life::ResumeRequest;
 use genesis_shared::wire::{DropletCreate, DropletView};
 
 use super::{Global, wait};
@@ -18,6 +19,14 @@ const ADD: &str = "\
 Example:
   genesisctl droplet add --workspace 0192f0a1-1111-7000-8000-000000000001 --droplet-id 4711 \\
     --region fra1 --label ring=canary --token-out token";
+
+const RESUME: &str = "\
+Example:
+  genesisctl droplet show 4711
+  genesisctl droplet resume 4711 --reason 'restored from the backup of Monday'
+
+What the droplet did after its snapshot and reported is not done again. What it has journaled since is taken, also under
+numbers that were used before. A clone that speaks again brings the quarantine back.";
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = ADD)]
@@ -43,6 +52,18 @@ pub(super) enum Verb {
     Show {
         /// The droplet
         id: DropletId,
+    },
+    /// End the quarantine of a droplet that was restored or cloned; stop the machine that is not wanted first
+    #[command(after_help = RESUME)]
+    Resume {
+        /// The droplet
+        id: DropletId,
+        /// Why; it is kept with the event
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Which life of it goes on, as `droplet show` names it [default: the one that reported last]
+        #[arg(long, value_name = "EPOCH")]
+        boot_epoch: Option<String>,
     },
 }
 
@@ -95,6 +116,14 @@ pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
             let client = global.client()?;
             let progress = Progress::start("asking the hub");
             let droplet = wait(client.droplet(&id))?;
+            drop(progress);
+            global.output.result(&droplet, text);
+            Ok(())
+        }
+        Verb::Resume { id, reason, boot_epoch } => {
+            let client = global.client()?;
+            let progress = Progress::start("asking the hub");
+            let droplet = wait(client.resume_droplet(&id, &ResumeRequest { reason, boot_epoch }))?;
             drop(progress);
             global.output.result(&droplet, text);
             Ok(())
@@ -157,6 +186,17 @@ fn text(droplet: &DropletView) -> String {
         format!("enrolled   {}", or_none(droplet.enrolled_at.map(|at| at.to_string()))),
         format!("last seen  {}", or_none(droplet.last_seen_at.map(|at| at.to_string()))),
     ];
+    if let Some(quarantine) = &droplet.quarantine {
+        lines.push(format!("quarantine since {}: {}: {}", quarantine.since, quarantine.code, quarantine.message));
+    }
+    // One life is what a droplet should have; more are of interest where they give a choice.
+    for life in droplet.lives.iter().filter(|_| droplet.quarantine.is_some()) {
+        let (epoch, mark) = (&life.boot_epoch, if life.present { " (the latest)" } else { "" });
+        lines.push(format!(
+            "life       {epoch}{mark}, journal up to {}, first heard {}, last {}",
+            life.journal_high_water, life.first_seen_at, life.last_seen_at
+        ));
+    }
     if let Some(health) = &droplet.health {
         let version = or_none(health.n8n_version.clone());
         let active = or_none(health.active_workflows.map(|count| count.to_string()));
