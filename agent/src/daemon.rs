@@ -7,6 +7,7 @@ use crate::agent::{Agent, Fatal};
 use crate::config::Settings;
 use crate::journal::Journal;
 use crate::local::serve::serve;
+use crate::real::files::make_private;
 use crate::real::{RealWorld, SetupError};
 
 /// The journal's file within the data folder.
@@ -53,7 +54,10 @@ pub async fn run(settings: Settings) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let world = RealWorld::new(&settings)?;
-    let journal = Journal::open(&settings.data_dir.join(JOURNAL_FILE)).map_err(Fatal::Journal)?;
+    let path = settings.data_dir.join(JOURNAL_FILE);
+    // SQLite would make it as the process' umask says; what it makes beside it has the same mode.
+    make_private(&path).map_err(SetupError::Files)?;
+    let journal = Journal::open(&path).map_err(Fatal::Journal)?;
     let (workspace, droplet) = (settings.workspace_id, settings.droplet_id.clone());
     let data_dir = settings.data_dir.clone();
     let agent = Agent::new(world, settings, journal)?;

@@ -8,6 +8,7 @@ use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{RENEW_AUDIENCE, RenewClaims};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use zeroize::Zeroize;
 
 use crate::ports::{Entropy, FileError, Files};
 
@@ -99,12 +100,16 @@ pub(crate) fn pkcs8(seed: &Secret<[u8; 32]>) -> Vec<u8> {
 
 fn key_file(files: &impl Files, entropy: &impl Entropy, name: &'static str) -> Result<Secret<[u8; 32]>, IdentityError> {
     if let Some(content) = files.read_secret(name)? {
-        let bytes: [u8; 32] = content.expose().as_slice().try_into().map_err(|_| IdentityError::Damaged(name))?;
-        return Ok(Secret::new(bytes));
+        let mut bytes: [u8; 32] = content.expose().as_slice().try_into().map_err(|_| IdentityError::Damaged(name))?;
+        let key = Secret::new(bytes);
+        // An array is copied where a vector would be moved; the copy is not to stay behind.
+        bytes.zeroize();
+        return Ok(key);
     }
     let mut bytes = [0; 32];
     entropy.fill(&mut bytes);
     let key = Secret::new(bytes);
+    bytes.zeroize();
     files.write_secret(name, &Secret::new(key.expose().to_vec()))?;
     Ok(key)
 }

@@ -119,6 +119,7 @@ fn next_step(result: &CommandResult) -> Option<&'static str> {
         }
         OutcomeState::Rejected => Some(match result.code.as_str() {
             "no_trust_root" => "enrol the droplet first: start the agent where it can reach the hub",
+            "quarantined" => "stop the machine that is not wanted, then genesisctl droplet resume; looks still run",
             "disk_full" => "free some space, then run the same command again",
             "a1_shape" => "give the whole file as `genesisctl bundle sign` wrote it",
             "a2_unknown_key" | "a3_signature" | "a6_scope" => {
@@ -130,6 +131,7 @@ fn next_step(result: &CommandResult) -> Option<&'static str> {
             "a8_time" => "check this droplet's clock (timedatectl); if it is right, sign a new bundle",
             "a9_trust_root_expired" => "push a newer trust root; looks still run under this one",
             "a10_replay" => "nothing more is needed if it succeeded; else sign a new bundle",
+            "a13_grant" => "ask for a grant that covers this and is in force, or sign with an operator's key",
             "a12_unsupported" => "update the agent, or use another action",
             _ => "nothing was changed; see the message",
         }),
