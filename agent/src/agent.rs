@@ -4,6 +4,7 @@
 
 pub mod by_hand;
 mod enrol;
+mod escrow;
 mod gauge;
 mod link;
 mod trust;
@@ -29,6 +30,7 @@ use crate::exec::{Exec, RETRY_AFTER_MAX};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError, Lane};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, Workflows, World};
+use crate::stack_secrets::StackSecrets;
 
 /// Keys of the journal's single values.
 const META_PACE: &str = "pace";
@@ -73,6 +75,7 @@ pub struct Agent<W> {
     settings: Settings,
     journal: Journal,
     identity: Identity,
+    stack: StackSecrets,
     root: RefCell<Option<TrustRoot>>,
     token: RefCell<Option<Secret<String>>>,
     pace: Cell<AgentConfig>,
@@ -97,6 +100,7 @@ impl<W: World> Agent<W> {
     /// Every [`Fatal`].
     pub fn new(world: W, settings: Settings, journal: Journal) -> Result<Self, Fatal> {
         let identity = Identity::load_or_create(world.files(), world.entropy())?;
+        let stack = StackSecrets::load_or_create(world.files(), world.entropy()).map_err(IdentityError::File)?;
         let root = trust::latest(&trust::kept_chain(&journal)?, settings.trust_root_digest)?;
         let pace = journal.meta(META_PACE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let token = world.files().read_secret(TOKEN_FILE).map_err(IdentityError::File)?;
@@ -106,6 +110,7 @@ impl<W: World> Agent<W> {
             settings,
             journal,
             identity,
+            stack,
             root: RefCell::new(root),
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),

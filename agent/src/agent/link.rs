@@ -42,6 +42,7 @@ impl<W: World> Agent<W> {
             Ok(token) => token,
             Err(error) => return Ok(Err(error)),
         };
+        self.deposit()?;
         // The hub takes a poll for the word that whatever it handed out before and was not confirmed got lost.
         loop {
             match deliver(&self.journal, self.world.hub(), &token).await? {

@@ -159,7 +159,7 @@ impl SimHub {
         let records = self.records();
         let results = records.iter().filter_map(|record| match &record.record {
             Record::Result(result) => Some(result),
-            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) => None,
+            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) => None,
         });
         results.filter(|result| result.job_id == job).cloned().collect()
     }

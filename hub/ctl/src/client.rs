@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use genesis_shared::id::{DropletId, JobId};
+use genesis_shared::report::Escrow;
 use genesis_shared::secret::Secret;
 use genesis_shared::wire::{
     DropletCreate, DropletView, ErrorBody, EventView, JobView, OPERATOR_PATH, Page, ProvisioningToken, PushAnswer,
@@ -110,6 +111,14 @@ impl HubClient {
     /// As for every call.
     pub async fn droplet(&self, id: &DropletId) -> Result<DropletView, Error> {
         self.get(&format!("droplets/{id}"), &[]).await
+    }
+
+    /// What a droplet deposited for the recovery key last; needs an admin token.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn escrow(&self, id: &DropletId) -> Result<Escrow, Error> {
+        self.get(&format!("droplets/{id}/escrow"), &[]).await
     }
 
     /// One page of droplets; `query` filters, and carries the cursor of the page before.

@@ -12,7 +12,7 @@ use super::{bundles, commands, droplets, events, handshake, health, heartbeat, j
         error is an ErrorBody, every answer carries x-request-id."),
     paths(
         handshake::handshake, renew::renew, heartbeat::heartbeat, commands::poll, results::results, trust_root::chain,
-        droplets::create, droplets::list, droplets::show, droplets::provisioning_token,
+        droplets::create, droplets::list, droplets::show, droplets::provisioning_token, droplets::escrow,
         bundles::push, jobs::list, jobs::show, jobs::cancel, jobs::requeue, jobs::dead_letters, events::list,
         trust_root::current, trust_root::put, health::healthz, health::readyz, document
     ),

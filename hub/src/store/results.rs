@@ -1,12 +1,12 @@
 //! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order, and applied.
 
 use genesis_shared::id::{DropletId, JobId, WorkspaceId};
-use genesis_shared::report::{CommandResult, OutboxRecord, Record};
+use genesis_shared::report::{CommandResult, Escrow, OutboxRecord, Record};
 use genesis_shared::timestamp::Timestamp;
 
 use super::events::{self, NewEvent};
 use super::jobs::{find, save};
-use super::sqlite::{Conn, params, to_json};
+use super::sqlite::{Conn, OptionalExtension, params, to_json};
 use super::{Store, StoreError};
 use crate::queue::{self, Event};
 
@@ -68,6 +68,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The latest deposit of a droplet for the recovery key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn escrow(&self, droplet: DropletId) -> Result<Option<Escrow>, StoreError> {
+        self.read(move |db| {
+            let sql = "SELECT body ->> '$.record.escrow' FROM record
+                       WHERE droplet_id = ? AND body ->> '$.record.escrow' IS NOT NULL
+                       ORDER BY enrolment DESC, seq DESC LIMIT 1";
+            let text: Option<String> =
+                db.prepare_cached(sql)?.query_row([droplet.as_str()], |row| row.get(0)).optional()?;
+            text.map(|text| serde_json::from_str(&text).map_err(|e| StoreError::Broken(e.to_string()))).transpose()
+        })
+        .await
+    }
+}
+
 fn column(seq: u64) -> Result<i64, StoreError> {
     i64::try_from(seq).map_err(|e| StoreError::Broken(e.to_string()))
 }
@@ -97,8 +115,8 @@ fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(
             }
             Ok(())
         }
-        // It is kept among the records, and changes nothing.
-        Record::Metrics(_) => Ok(()),
+        // They are kept among the records, and change nothing.
+        Record::Metrics(_) | Record::Escrow(_) => Ok(()),
         Record::Event(event) => {
             let (code, message) = (event.code.as_str(), event.message.as_str());
             events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)
