@@ -159,17 +159,18 @@ impl<W: World> Agent<W> {
     /// Runs commands that change something, oldest first, and keeps n8n as it should be in between.
     async fn hand(&self) -> Result<(), Fatal> {
         let exec = self.exec();
-        let mut reported = None;
+        let mut reported: Option<Reconciled> = None;
+        // A round that could not be finished may have left things that the id map does not know of yet: one more try,
+        // before a command meets them.
+        let mut is_behind = false;
         loop {
             // A command in the middle waits too: its next event could not be kept.
             if let Err(error) = self.has_space() {
                 self.pause("run commands", &error, DISK_FULL_ATTEMPT).await;
                 continue;
             }
-            if exec.run_next(Lane::Change).await? {
-                self.mail.notify_one();
-                self.ended.notify_waiters();
-                self.journal.prune()?;
+            if !is_behind && self.change_once(&exec).await? {
+                is_behind = matches!(reported, Some(Reconciled::NotNow(_)));
                 continue;
             }
             if self.journal.prune()? {
@@ -187,7 +188,11 @@ impl<W: World> Agent<W> {
                 self.mail.notify_one();
             }
             self.drifts.set(round.left_over().or(self.drifts.get()));
+            let was_behind = std::mem::replace(&mut is_behind, matches!(round, Reconciled::NotNow(_)));
             reported = Some(round);
+            if was_behind && self.change_once(&exec).await? {
+                continue;
+            }
             tokio::select! {
                 // Fixed orders everywhere: what an agent does follows from what happens to it, and from nothing else.
                 biased;
@@ -195,6 +200,17 @@ impl<W: World> Agent<W> {
                 () = self.world.clock().sleep(self.until_next_round()) => {}
             }
         }
+    }
+
+    /// Runs the oldest open command that changes something; answers whether there was one.
+    async fn change_once(&self, exec: &Exec<'_, W>) -> Result<bool, Fatal> {
+        if !exec.run_next(Lane::Change).await? {
+            return Ok(false);
+        }
+        self.mail.notify_one();
+        self.ended.notify_waiters();
+        self.journal.prune()?;
+        Ok(true)
     }
 
     fn until_next_round(&self) -> Duration {
@@ -215,6 +231,11 @@ impl<W: World> Agent<W> {
                 self.mail.notified().await;
                 continue;
             };
+            // Forgetting what was delivered is a write, too.
+            if let Err(error) = self.has_space() {
+                self.pause("deliver reports", &error, DISK_FULL_ATTEMPT).await;
+                continue;
+            }
             match deliver(&self.journal, self.world.hub(), &token).await? {
                 Delivered::Empty => {
                     attempt = 0;

@@ -21,6 +21,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/droplets", "ra"),
     ("GET", "/api/v1/droplets/{droplet_id}", "ra"),
     ("POST", "/api/v1/droplets/{droplet_id}/provisioning-token", "ea"),
+    ("GET", "/api/v1/droplets/{droplet_id}/escrow", "a"),
     ("POST", "/api/v1/bundles", "ba"),
     ("GET", "/api/v1/jobs", "ra"),
     ("GET", "/api/v1/jobs/{job_id}", "ra"),
