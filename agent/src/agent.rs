@@ -73,6 +73,8 @@ pub struct Agent<W> {
     journal: Journal,
     identity: Identity,
     root: RefCell<Option<TrustRoot>>,
+    /// Why the last trust root that was refused was refused.
+    refused_root: RefCell<String>,
     token: RefCell<Option<Secret<String>>>,
     pace: Cell<AgentConfig>,
     /// Managed things that differ and were not put right, by the last round; `None` before the first.
@@ -106,6 +108,7 @@ impl<W: World> Agent<W> {
             journal,
             identity,
             root: RefCell::new(root),
+            refused_root: RefCell::default(),
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),
             drifts: Cell::new(None),
