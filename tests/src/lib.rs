@@ -7,6 +7,7 @@
 pub mod attack;
 pub mod canary;
 pub mod droplet;
+pub mod fuzz;
 pub mod n8n;
 pub mod operator;
 pub mod process;

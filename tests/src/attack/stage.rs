@@ -79,7 +79,7 @@ pub fn command(action: &str, payload: Value) -> CommandWire {
 
 /// The first root: two of three root keys must sign; besides two operators who may everything there is one of each
 /// kind that may not.
-fn first_root(delivery: NamedKey, now: Timestamp) -> TrustRoot {
+pub fn first_root(delivery: NamedKey, now: Timestamp) -> TrustRoot {
     let may_everything = |kid: &str| everything_at(&key(kid), now);
     let mut operators: Vec<OperatorKey> =
         ["ops-1", "ops-2", "reader", "elsewhere", "guard", "early", "late", "soon", "gone"].map(may_everything).into();

@@ -1,8 +1,11 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
+mod attack;
 mod crash_proofs;
+mod fuzz;
 mod mapper;
 mod memory;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -31,6 +34,15 @@ enum Bench {
     /// Speed of the mapper, and whether mapping and mapping back gives the same workflow.
     #[command(after_help = "Example: genesis-bench mapper --dir hub/ctl/golden-template")]
     Mapper(mapper::Options),
+    /// The attack suite on the real agent, and with each single check of the rules switched off.
+    #[command(after_help = "Example: genesis-bench attack")]
+    Attack,
+    /// What the admission of a bundle costs, signatures and delivery token included.
+    #[command(after_help = "Example: genesis-bench verify")]
+    Verify,
+    /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
+    #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
+    Fuzz(fuzz::Options),
 }
 
 /// A figure that could not be had, or one that is not honest.
@@ -41,6 +53,9 @@ fn main() -> ExitCode {
         Bench::Memory(options) => memory::run(&options),
         Bench::Mapper(options) => mapper::run(&options),
         Bench::CrashProofs => crash_proofs::run(),
+        Bench::Attack => attack::run(),
+        Bench::Verify => verify::run(),
+        Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {
         Ok(mut figures) => {
