@@ -105,10 +105,12 @@ impl Fuzzer {
     /// accepted of one with some of its own signatures, and nothing changed, was signed.
     fn note_rightful(&mut self) {
         let mut rightful = Vec::new();
-        for (target, entry) in self.corpus.entries().filter(|(_, entry)| !entry.good) {
+        for (_, entry) in self.corpus.entries().filter(|(_, entry)| !entry.good) {
             for document in corpus::rebuilt(&entry.text) {
                 let jws = |typ| Jws::parse(document.as_bytes(), typ, BUNDLE_BYTES_MAX).ok();
-                if self.judge(target, document.as_bytes()) == Verdicts::Accepted {
+                let accepts = |target| self.judge(target, document.as_bytes()) == Verdicts::Accepted;
+                // A rightful bundle may be kept as a refused root.
+                if [Target::Bundle, Target::Root].into_iter().any(accepts) {
                     rightful.extend(jws(bundle::TYP).or_else(|| jws(trust::TYP)).map(|jws| jws.digest()));
                 }
             }
