@@ -13,6 +13,9 @@ use genesis_tests::canary;
 use genesis_tests::n8n::Kind;
 use genesis_tests::rig::Rig;
 
+/// Bytes that are read at once: some pages.
+const PIECE: usize = 64 * 1024;
+
 /// What a core dump of a process would hold: every mapping that it can read, but for the code in its files.
 fn core_dump(pid: u32) -> Vec<u8> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -27,10 +30,12 @@ fn core_dump(pid: u32) -> Vec<u8> {
         }
         let (from, to) = range.split_once('-').unwrap();
         let [from, to] = [from, to].map(|hex| u64::from_str_radix(hex, 16).unwrap());
-        let mut part = vec![0; usize::try_from(to - from).unwrap()];
-        // A page that was given back meanwhile is in no dump either.
-        if memory.read_exact_at(&mut part, from).is_ok() {
-            dump.extend(part);
+        // Piece by piece: a page that was given back meanwhile is in no dump either.
+        for at in (from..to).step_by(PIECE) {
+            let mut piece = vec![0; PIECE.min(usize::try_from(to - at).unwrap())];
+            if memory.read_exact_at(&mut piece, at).is_ok() {
+                dump.extend(piece);
+            }
         }
     }
     dump
@@ -75,7 +80,7 @@ async fn no_secret_is_in_what_the_hub_knows_or_in_what_the_agent_writes() {
     let log = |path: &Path, ending: &str| path.with_file_name(format!("{}{ending}", file_name(path)));
     place("hub's database or its log", &log(&database, "-wal"), &workspace);
     let journal = rig.agent_dir().join("journal.db");
-    place("agent's journal or its log", &log(&journal, "-wal"), "INJECT_CREDENTIAL");
+    place("agent's journal or its log", &log(&journal, "-wal"), &job.job_id.to_string());
     for (what, log) in [("hub's log", rig.hub.log()), ("agent's log", rig.agent.log())] {
         assert!(!log.is_empty() && !canary::holds(log.as_bytes()), "{what}");
         println!("{what}: {} bytes, 0 hits", log.len());

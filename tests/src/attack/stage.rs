@@ -113,6 +113,8 @@ pub struct Stage {
     pub droplet: Droplet,
     /// The bundle that made the workload, long since run.
     pub first_bundle: String,
+    /// Every bundle that was rightly signed on the way; what attackers made of it is something else.
+    pub signed_log: RefCell<Vec<String>>,
     held: RefCell<Held>,
     jobs: RefCell<Vec<JobId>>,
     executed: Cell<u32>,
@@ -134,7 +136,8 @@ impl Stage {
         assert_eq!(result.state, OutcomeState::Succeeded, "{}", result.message);
         let held = RefCell::new(held(&droplet));
         let (jobs, executed, unexplained) = (RefCell::default(), Cell::default(), RefCell::default());
-        Self { droplet, first_bundle, held, jobs, executed, unexplained }
+        let signed_log = RefCell::default();
+        Self { droplet, first_bundle, signed_log, held, jobs, executed, unexplained }
     }
 
     /// The droplet's time.
@@ -158,7 +161,9 @@ impl Stage {
         bundle.issuer = keys[0].parse().unwrap();
         change(&mut bundle);
         let keys: Vec<_> = keys.iter().map(|kid| key(kid)).collect();
-        sign_with(&bundle, &keys.iter().collect::<Vec<_>>())
+        let text = sign_with(&bundle, &keys.iter().collect::<Vec<_>>());
+        self.signed_log.borrow_mut().push(text.clone());
+        text
     }
 
     /// A rightly signed bundle, taken apart.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use genesis_agent::core::admit::{Handed, Situation, Verdict, admit};
 use genesis_shared::bundle::{Bundle, Targets};
 use genesis_shared::command::CommandWire;
 use genesis_shared::delivery::{AUDIENCE, Claims, Expected, ISSUER};
@@ -88,7 +89,14 @@ impl Corpus {
         let mut roots = ground.roots();
         for case in cases() {
             match &case.act {
-                Act::Bundle(make) => keep(&mut bundles, &case.name, make(&stage)),
+                Act::Bundle(make) => {
+                    keep(&mut bundles, &case.name, make(&stage));
+                    // What was signed before the attacker had it: a mutation may well restore it.
+                    let signed = stage.signed_log.take();
+                    let rightful = |text: &String| ground.admits(text.as_bytes(), &Handed::ByHand).is_some();
+                    let rightful = signed.into_iter().filter(rightful);
+                    bundles.extend(rightful.map(|text| good(&format!("before: {}", case.name), text)));
+                }
                 Act::Roots(make) => {
                     let (forged, _) = make(&stage);
                     forged.documents.into_iter().for_each(|text| keep(&mut roots, &case.name, text));
@@ -172,6 +180,22 @@ impl Ground {
             workspace: WorkspaceId::from_random([3; 16]),
             droplet: "412".parse().unwrap(),
             labels: BTreeMap::from([("ring".to_owned(), "stable".to_owned())]),
+        }
+    }
+
+    /// Runs admission on a bundle: the digest of what was accepted.
+    pub fn admits(&self, bytes: &[u8], handed: &Handed<'_>) -> Option<Digest> {
+        let situation = Situation {
+            root: &self.root,
+            workspace_id: self.workspace,
+            droplet_id: &self.droplet,
+            labels: &self.labels,
+            now: self.now,
+            time_floor: Timestamp::from_millis(0),
+        };
+        match admit(bytes, handed, &situation, |_| None) {
+            Verdict::Accept(admitted) => Some(admitted.bundle.digest()),
+            Verdict::Duplicate(_) | Verdict::Reject(_) => None,
         }
     }
 

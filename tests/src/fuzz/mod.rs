@@ -7,7 +7,7 @@ mod mutate;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use genesis_agent::core::admit::{Delivery, Handed, Situation, Verdict, admit};
+use genesis_agent::core::admit::{Delivery, Handed};
 use genesis_agent::ports::Entropy;
 use genesis_agent::sim::SimEntropy;
 use genesis_shared::grant::Grant;
@@ -16,7 +16,6 @@ use genesis_shared::json;
 use genesis_shared::jws::Jws;
 use genesis_shared::limits::BUNDLE_BYTES_MAX;
 use genesis_shared::report::{Heartbeat, OutboxRecord};
-use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire;
 use genesis_shared::{bundle, delivery, trust};
@@ -146,19 +145,7 @@ impl Fuzzer {
     }
 
     fn bundle(&self, bytes: &[u8], handed: &Handed<'_>) -> Verdicts {
-        let ground = &self.ground;
-        let situation = Situation {
-            root: &ground.root,
-            workspace_id: ground.workspace,
-            droplet_id: &ground.droplet,
-            labels: &ground.labels,
-            now: ground.now,
-            time_floor: Timestamp::from_millis(0),
-        };
-        match admit(bytes, handed, &situation, |_| None) {
-            Verdict::Accept(admitted) => self.signed(Some(admitted.bundle.digest())),
-            Verdict::Duplicate(_) | Verdict::Reject(_) => Verdicts::Refused,
-        }
+        self.signed(self.ground.admits(bytes, handed))
     }
 
     fn root(&self, bytes: &[u8]) -> Verdicts {
@@ -199,7 +186,7 @@ impl Fuzzer {
             let handed = Handed::ByHub(Delivery { token, nonce: NONCE, job_id });
             match self.bundle(leased.bundle.as_bytes(), &handed) {
                 Verdicts::Refused => {}
-                other => verdict = other,
+                other @ (Verdicts::Original | Verdicts::Accepted | Verdicts::Panicked) => verdict = other,
             }
         }
         verdict
