@@ -1,5 +1,5 @@
 //! The attack suite is withstood, and each single check of the rules is needed for that.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and figures are printed")]
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
 //! A wrong clock stops neither the workload nor the heartbeats, and a clock put right brings commands back.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and figures are printed")]
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! A few thousand fuzzed inputs with each run of the tests; millions with `genesis-bench fuzz`.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails, and figures are printed")]
 
 use genesis_tests::fuzz::{Fuzzer, Target, Verdicts};
 
