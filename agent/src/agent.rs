@@ -77,6 +77,8 @@ pub struct Agent<W> {
     identity: Identity,
     stack: StackSecrets,
     root: RefCell<Option<TrustRoot>>,
+    /// Why the last trust root that was refused was refused.
+    refused_root: RefCell<String>,
     token: RefCell<Option<Secret<String>>>,
     pace: Cell<AgentConfig>,
     /// Managed things that differ and were not put right, by the last round; `None` before the first.
@@ -112,6 +114,7 @@ impl<W: World> Agent<W> {
             identity,
             stack,
             root: RefCell::new(root),
+            refused_root: RefCell::default(),
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),
             drifts: Cell::new(None),

@@ -16,6 +16,7 @@ pub mod id;
 pub mod json;
 pub mod jws;
 pub mod limits;
+pub mod mutant;
 pub mod report;
 pub mod seal;
 pub mod secret;

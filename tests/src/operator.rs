@@ -154,7 +154,8 @@ pub fn everything(key: &SigningKey) -> OperatorKey {
     everything_at(key, now())
 }
 
-fn everything_at(key: &SigningKey, now: Timestamp) -> OperatorKey {
+/// The same at another time than the system's.
+pub fn everything_at(key: &SigningKey, now: Timestamp) -> OperatorKey {
     let classes = [Class::Read, Class::Operate, Class::Change, Class::Destroy];
     let classes = classes.map(Allowance::Class).into_iter();
     OperatorKey {
