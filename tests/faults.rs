@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use genesis_agent::sim::n8n::{Answer, Fault, Kind, Phase};
 use genesis_shared::command::CommandWire;
-use genesis_shared::report::OutcomeState;
+use genesis_shared::report::{OutboxRecord, OutcomeState, Record};
 use genesis_tests::droplet::{Droplet, wait_for};
 use serde_json::json;
 
@@ -107,7 +107,8 @@ async fn a_look_does_not_wait_behind_a_change_that_takes_long() {
     droplet
         .while_running(async {
             let change = droplet.push(commands);
-            wait_for(|| async { droplet.outside.hub.records().first().cloned() }).await;
+            let accepted = |record: &OutboxRecord| matches!(record.record, Record::Accepted { .. });
+            wait_for(|| async { droplet.outside.hub.records().into_iter().find(accepted) }).await;
             let look = droplet.push(vec![CommandWire { action: "HEALTH_CHECK".into(), payload: None }]);
             let result = droplet.result(look).await;
             assert_eq!((result.state, &result.output[0]["n8n_status"]), (OutcomeState::Succeeded, &json!("down")));
@@ -155,7 +156,8 @@ async fn a_hub_that_is_away_changes_no_outcome_and_hears_of_it_later() {
     droplet
         .while_running(async {
             let job = droplet.push(commands);
-            wait_for(|| async { droplet.outside.hub.records().first().cloned() }).await;
+            let accepted = |record: &OutboxRecord| matches!(record.record, Record::Accepted { .. });
+            wait_for(|| async { droplet.outside.hub.records().into_iter().find(accepted) }).await;
             droplet.outside.hub.set_away(true);
             droplet.outside.n8n.borrow_mut().phase = Phase::Up;
             wait_for(|| async { (droplet.held().1.len() == 7).then_some(()) }).await;

@@ -1,7 +1,8 @@
 //! Power cuts and full disks at every single change that the journal asks its disk for: what was accepted is there, once.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use genesis_power::Failure;
+use genesis_agent::journal::Journal;
+use genesis_power::{Disk, Failure, VFS};
 use genesis_shared::report::OutcomeState;
 use genesis_tests::power::script::{a_life, forgetting};
 use genesis_tests::power::{agent, cut_everywhere, fail_everywhere};
@@ -38,6 +39,20 @@ fn a_full_disk_changes_nothing_and_the_same_journal_goes_on_when_there_is_space(
 #[test]
 fn a_broken_disk_changes_nothing_and_the_same_journal_goes_on_when_it_works_again() {
     assert!(fail_everywhere(&a_life(), Failure::Broken, "journal_unusable") > 50);
+}
+
+#[test]
+fn a_journal_that_is_there_opens_on_a_full_disk_so_that_the_agent_can_say_so() {
+    let disk = Disk::new();
+    let open = || Journal::open_over(&disk.path("journal.db"), Some(VFS));
+    let journal = open().unwrap();
+    journal.set_meta("pace", b"calm").unwrap();
+    // Its end finds the disk full too, so the log stays.
+    disk.fail_from(1, Failure::Full);
+    drop(journal);
+    let journal = open().unwrap();
+    assert_eq!(journal.meta("pace").unwrap().unwrap(), b"calm");
+    assert_eq!(journal.set_meta("pace", b"wild").unwrap_err().code(), "journal_full");
 }
 
 /// A small scenario in which something is made in n8n.

@@ -170,6 +170,23 @@ async fn a_stolen_grant_is_of_no_use_without_its_key() {
     }
 }
 
+/// The grant of a bundle that operators signed was once read without a check, and took the place of their scope.
+#[tokio::test(start_paused = true)]
+async fn an_operator_cannot_let_himself_in_by_a_grant_that_nobody_checked() {
+    let scene = Scene::new().await;
+    let operator = &scene.droplet.operator;
+    let mut wish = scene.wish(Level::Emergency);
+    wish.support = named(&operator.key);
+    // Below its threshold of two, for a key of the root: refused where it is checked.
+    let (_, mut own) = access::grant(wish, &[], scene.now()).unwrap();
+    access::add_signature(&mut own, &operator.key).unwrap();
+    assert!(Grant::verify(own.to_text().as_bytes(), &scene.root()).is_err());
+    let mut bundle = operator.bundle_at(scene.droplet.workspace, stop(), scene.now());
+    bundle.not_after = scene.now().plus_millis(10 * 60_000);
+    bundle.grant = Some(own.to_text());
+    refused(&scene.send(&genesis_tests::operator::sign_with(&bundle, &[&operator.key])).await, "in their own name");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_grant_needs_its_signers_their_scope_and_a_short_life() {
     let scene = Scene::new().await;

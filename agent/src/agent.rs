@@ -4,6 +4,7 @@
 
 pub mod by_hand;
 mod enrol;
+mod escrow;
 mod gauge;
 mod link;
 mod quarantine;
@@ -31,6 +32,7 @@ use crate::exec::{Exec, RETRY_AFTER_MAX};
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError, Lane};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Files, Host, HubLink, Workflows, World};
+use crate::stack_secrets::StackSecrets;
 
 /// Keys of the journal's single values.
 const META_PACE: &str = "pace";
@@ -75,7 +77,10 @@ pub struct Agent<W> {
     settings: Settings,
     journal: Journal,
     identity: Identity,
+    stack: StackSecrets,
     root: RefCell<Option<TrustRoot>>,
+    /// Why the last trust root that was refused was refused.
+    refused_root: RefCell<String>,
     token: RefCell<Option<Secret<String>>>,
     pace: Cell<AgentConfig>,
     /// Managed things that differ and were not put right, by the last round; `None` before the first.
@@ -101,6 +106,7 @@ impl<W: World> Agent<W> {
     /// Every [`Fatal`].
     pub fn new(world: W, settings: Settings, journal: Journal) -> Result<Self, Fatal> {
         let identity = Identity::load_or_create(world.files(), world.entropy())?;
+        let stack = StackSecrets::load_or_create(world.files(), world.entropy()).map_err(IdentityError::File)?;
         let root = trust::latest(&trust::kept_chain(&journal)?, settings.trust_root_digest)?;
         let pace = journal.meta(META_PACE)?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let token = world.files().read_secret(TOKEN_FILE).map_err(IdentityError::File)?;
@@ -114,7 +120,9 @@ impl<W: World> Agent<W> {
             settings,
             journal,
             identity,
+            stack,
             root: RefCell::new(root),
+            refused_root: RefCell::default(),
             token: RefCell::new(token.map(Secret::new)),
             pace: Cell::new(pace.unwrap_or(PACE)),
             drifts: Cell::new(None),
@@ -163,7 +171,10 @@ impl<W: World> Agent<W> {
     /// Runs commands that change something, oldest first, and keeps n8n as it should be in between.
     async fn hand(&self) -> Result<(), Fatal> {
         let exec = self.exec();
-        let mut reported = None;
+        let mut reported: Option<Reconciled> = None;
+        // A round that could not be finished may have left things that the id map does not know of yet: one more try,
+        // before a command meets them.
+        let mut is_behind = false;
         loop {
             // A command in the middle waits too: its next event could not be kept.
             if let Err(error) = self.has_space() {
@@ -175,10 +186,8 @@ impl<W: World> Agent<W> {
                 self.work.notified().await;
                 continue;
             }
-            if exec.run_next(Lane::Change).await? {
-                self.mail.notify_one();
-                self.ended.notify_waiters();
-                self.journal.prune()?;
+            if !is_behind && self.change_once(&exec).await? {
+                is_behind = matches!(reported, Some(Reconciled::NotNow(_)));
                 continue;
             }
             if self.journal.prune()? {
@@ -196,7 +205,11 @@ impl<W: World> Agent<W> {
                 self.mail.notify_one();
             }
             self.drifts.set(round.left_over().or(self.drifts.get()));
+            let was_behind = std::mem::replace(&mut is_behind, matches!(round, Reconciled::NotNow(_)));
             reported = Some(round);
+            if was_behind && self.may_change().is_ok() && self.change_once(&exec).await? {
+                continue;
+            }
             tokio::select! {
                 // Fixed orders everywhere: what an agent does follows from what happens to it, and from nothing else.
                 biased;
@@ -204,6 +217,17 @@ impl<W: World> Agent<W> {
                 () = self.world.clock().sleep(self.until_next_round()) => {}
             }
         }
+    }
+
+    /// Runs the oldest open command that changes something; answers whether there was one.
+    async fn change_once(&self, exec: &Exec<'_, W>) -> Result<bool, Fatal> {
+        if !exec.run_next(Lane::Change).await? {
+            return Ok(false);
+        }
+        self.mail.notify_one();
+        self.ended.notify_waiters();
+        self.journal.prune()?;
+        Ok(true)
     }
 
     fn until_next_round(&self) -> Duration {
@@ -224,6 +248,11 @@ impl<W: World> Agent<W> {
                 self.mail.notified().await;
                 continue;
             };
+            // Forgetting what was delivered is a write, too.
+            if let Err(error) = self.has_space() {
+                self.pause("deliver reports", &error, DISK_FULL_ATTEMPT).await;
+                continue;
+            }
             match deliver(&self.journal, self.world.hub(), &token).await? {
                 Delivered::Empty => {
                     attempt = 0;

@@ -17,3 +17,4 @@ pub mod ports;
 pub mod real;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod stack_secrets;

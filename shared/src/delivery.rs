@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, DropletId, KeyId, WorkspaceId};
 use crate::limits::{CLOCK_SKEW_S, DELIVERY_TOKEN_TTL_S};
+use crate::mutant::Check;
 use crate::timestamp::Timestamp;
 use crate::trust::TrustRoot;
 
@@ -101,6 +102,9 @@ pub fn verify(token: &str, root: &TrustRoot, expected: &Expected<'_>, now: Times
     validation.validate_exp = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
+    if !Check::A11Signature.holds() {
+        validation.insecure_disable_signature_validation();
+    }
     let claims = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_ed_der(key.as_bytes()), &validation)
         .map_err(signature)?
         .claims;
@@ -109,23 +113,28 @@ pub fn verify(token: &str, root: &TrustRoot, expected: &Expected<'_>, now: Times
 }
 
 fn check(claims: &Claims, expected: &Expected<'_>, now: Timestamp) -> Result<(), DeliveryError> {
-    let pairs: [(&'static str, String, String); 7] = [
-        ("iss", claims.iss.clone(), ISSUER.to_owned()),
-        ("aud", claims.aud.clone(), AUDIENCE.to_owned()),
-        ("sub", claims.sub.to_string(), expected.workspace_id.to_string()),
-        ("droplet_id", claims.droplet_id.to_string(), expected.droplet_id.to_string()),
-        ("bundle", claims.bundle.to_string(), expected.bundle.to_string()),
-        ("action", claims.action.clone(), expected.action.to_owned()),
-        ("nonce", claims.nonce.clone(), expected.nonce.to_owned()),
+    let pairs: [(&'static str, Check, String, String); 7] = [
+        ("iss", Check::A11Issuer, claims.iss.clone(), ISSUER.to_owned()),
+        ("aud", Check::A11Audience, claims.aud.clone(), AUDIENCE.to_owned()),
+        ("sub", Check::A11Tenant, claims.sub.to_string(), expected.workspace_id.to_string()),
+        ("droplet_id", Check::A11Droplet, claims.droplet_id.to_string(), expected.droplet_id.to_string()),
+        ("bundle", Check::A11Bundle, claims.bundle.to_string(), expected.bundle.to_string()),
+        ("action", Check::A11Action, claims.action.clone(), expected.action.to_owned()),
+        ("nonce", Check::A11Nonce, claims.nonce.clone(), expected.nonce.to_owned()),
     ];
-    for (claim, actual, expected) in pairs {
-        if actual != expected {
+    for (claim, check, actual, expected) in pairs {
+        if actual != expected && check.holds() {
             return Err(DeliveryError::Claim { claim, actual, expected });
         }
     }
     let (now, iat, exp) = (now.seconds(), claims.iat, claims.exp);
     let lifetime_fits = exp > iat && exp.saturating_sub(iat) <= DELIVERY_TOKEN_TTL_S;
-    if !lifetime_fits || iat > now.saturating_add(CLOCK_SKEW_S) || exp.saturating_add(CLOCK_SKEW_S) <= now {
+    let is_early = iat > now.saturating_add(CLOCK_SKEW_S);
+    let is_late = exp.saturating_add(CLOCK_SKEW_S) <= now;
+    if (!lifetime_fits && Check::A11Life.holds())
+        || (is_early && Check::A11Early.holds())
+        || (is_late && Check::A11Late.holds())
+    {
         return Err(DeliveryError::Time { now, iat, exp });
     }
     Ok(())

@@ -6,6 +6,7 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::limits::JSON_DEPTH_MAX;
+use crate::mutant::Check;
 
 /// Why bytes are not acceptable JSON; the text says where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,7 +43,7 @@ struct Strict {
 
 impl Strict {
     fn deeper<E: de::Error>(self) -> Result<Self, E> {
-        if self.depth >= JSON_DEPTH_MAX {
+        if self.depth >= JSON_DEPTH_MAX && Check::A1Depth.holds() {
             return Err(E::custom(format_args!("nested deeper than {JSON_DEPTH_MAX} levels")));
         }
         Ok(Self { depth: self.depth + 1 })
@@ -99,7 +100,7 @@ impl<'de> Visitor<'de> for Strict {
                 let digits: String = entries.next_value()?;
                 return digits.parse().map(Value::Number).map_err(de::Error::custom);
             }
-            if map.contains_key(&key) {
+            if map.contains_key(&key) && Check::A1Duplicate.holds() {
                 return Err(de::Error::custom(format_args!("the key {key:?} stands twice in one object")));
             }
             let value = entries.next_value_seed(inner)?;

@@ -17,6 +17,7 @@ pub mod json;
 pub mod jws;
 pub mod life;
 pub mod limits;
+pub mod mutant;
 pub mod report;
 pub mod seal;
 pub mod secret;

@@ -67,6 +67,10 @@ pub const RESULTS_BATCH_MAX: usize = 100;
 /// 64 answers of 200 bytes come to 30 KB.
 pub const RECORD_BYTES_MAX: usize = 32 * 1024;
 
+/// Records that may wait for the hub before the agent takes no more commands from it: a hub that makes refusals and
+/// takes no reports would fill the disk of the workload. A refusal has some hundred bytes, at most 5 KiB: 20 MiB.
+pub const OUTBOX_RECORDS_MAX: u64 = 4096;
+
 /// Longest message of a result in bytes; a list of problems that is longer is cut and says so.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::id::{BundleId, DropletId, JobId, WorkspaceId};
+use crate::id::{BundleId, DropletId, JobId, KeyId, WorkspaceId};
+use crate::seal::Sealed;
 use crate::timestamp::Timestamp;
 
 /// How a command ended. There is no other end, and each accepted command has exactly one.
@@ -164,11 +165,34 @@ pub struct Metrics {
     pub truncated: bool,
 }
 
+/// What only the droplet knew, sealed to the recovery key: with it a tenant's database can be used on a new droplet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Escrow {
+    /// The recovery key's name in the trust root.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub recovery: KeyId,
+    /// An [`EscrowContent`] as JSON, sealed with [`crate::seal::Context::escrow`].
+    pub sealed: Sealed,
+}
+
+/// The content of an [`Escrow`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EscrowContent {
+    /// What n8n encrypts its credentials with.
+    pub n8n_encryption_key: String,
+    /// The password of n8n's database.
+    pub postgres_password: String,
+}
+
 /// What an outbox record says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
+    /// A deposit for the recovery key; the latest counts.
+    Escrow(Escrow),
     /// The bundle of this job is durably in the journal; the hub need not deliver it again.
     Accepted {
         /// The hub's job.

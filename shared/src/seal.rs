@@ -10,7 +10,7 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CredentialName, CredentialType, PublicKey, WorkflowKey, WorkspaceId};
+use crate::id::{CredentialName, CredentialType, DropletId, PublicKey, WorkflowKey, WorkspaceId};
 use crate::limits::SEALED_BYTES_MAX;
 use crate::secret::Secret;
 
@@ -43,6 +43,10 @@ impl Context {
     /// The secret variables of a workflow.
     pub fn variables(workspace: WorkspaceId, key: &WorkflowKey) -> Self {
         Self(format!("variables\n{workspace}\n{key}"))
+    }
+    /// What a droplet deposits for the recovery key.
+    pub fn escrow(workspace: WorkspaceId, droplet: &DropletId) -> Self {
+        Self(format!("escrow\n{workspace}\n{droplet}"))
     }
     /// The associated data: lines of ASCII, none of whose parts can hold a line break.
     pub fn aad(&self) -> &[u8] {

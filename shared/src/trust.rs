@@ -8,7 +8,7 @@
 //! | T1 | whose version is not exactly one more: there is no way back, and none far ahead |
 //! | T2 | that fewer root keys than the threshold of the root **before** it signed |
 //! | T3 | that fewer root keys than its **own** threshold signed |
-//! | T4 | that carries a signature by a key in neither, or one that does not fit, or two by one key |
+//! | T4 | that is no signed document, or carries a signature by a key in neither, or one that does not fit, or two by one key |
 //! | T5 | that takes a revocation back, or was made before the root that it follows |
 //! | T6 | that gives a known key another name, or a known name another key |
 //!
@@ -21,6 +21,7 @@ use crate::grant::Level;
 use crate::id::{Digest, KeyId, PublicKey, WorkspaceId};
 use crate::jws::{Jws, JwsError, Verified};
 use crate::limits::TRUST_ROOT_BYTES_MAX;
+use crate::mutant::Check;
 use crate::timestamp::Timestamp;
 
 /// JOSE `typ` of a signed trust root.
@@ -135,8 +136,8 @@ pub struct TrustRoot {
 /// Why a trust root is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrustError {
-    /// Not a correctly signed document.
-    #[error("the trust root is not correctly signed")]
+    /// T4: not a correctly signed document.
+    #[error("T4: the trust root is not correctly signed")]
     Jws(#[from] JwsError),
     /// Another document than the one pinned at installation.
     #[error("the trust root has digest {actual}, this droplet was installed with {pinned}")]
@@ -147,7 +148,7 @@ pub enum TrustError {
         pinned: Digest,
     },
     /// Fewer distinct root keys signed than the threshold.
-    #[error("{signed} distinct root keys signed; {threshold} must")]
+    #[error("T3: {signed} distinct root keys signed; {threshold} must")]
     BelowThreshold {
         /// Distinct root keys whose signature fits.
         signed: usize,
@@ -158,7 +159,7 @@ pub enum TrustError {
     #[error("the trust root contradicts itself: {0}")]
     Inconsistent(String),
     /// T1: not the version that comes next.
-    #[error("version {actual} does not follow version {current}; {} does", current + 1)]
+    #[error("T1: version {actual} does not follow version {current}; {} does", current + 1)]
     NotNext {
         /// The version there is.
         current: u64,
@@ -166,7 +167,7 @@ pub enum TrustError {
         actual: u64,
     },
     /// T2: too few of the root keys that were valid until now.
-    #[error("{signed} of the root keys of version {version} signed; {threshold} must")]
+    #[error("T2: {signed} of the root keys of version {version} signed; {threshold} must")]
     BelowFormerThreshold {
         /// The version there is.
         version: u64,
@@ -233,6 +234,7 @@ impl TrustRoot {
         let jws = Jws::parse(bytes, TYP, TRUST_ROOT_BYTES_MAX)?;
         if let Some(pinned) = pinned
             && jws.digest() != pinned
+            && Check::TPin.holds()
         {
             return Err(TrustError::NotPinned { actual: jws.digest(), pinned });
         }
@@ -258,7 +260,7 @@ impl TrustRoot {
     fn verify_own(&self, jws: &Jws) -> Result<Verified<Self>, TrustError> {
         let root: Verified<Self> = jws.verify(|kid| self.root_key(kid))?;
         let (signed, threshold) = (root.signers().len(), self.root.threshold);
-        if signed < threshold {
+        if signed < threshold && Check::T3Own.holds() {
             return Err(TrustError::BelowThreshold { signed, threshold });
         }
         Ok(root)
@@ -281,7 +283,7 @@ impl TrustRoot {
         let claimed: Self = jws.unverified()?;
         claimed.check()?;
         // T1.
-        if self.version.checked_add(1) != Some(claimed.version) {
+        if self.version.checked_add(1) != Some(claimed.version) && Check::T1Next.holds() {
             return Err(TrustError::NotNext { current: self.version, actual: claimed.version });
         }
         self.check_continuity(&claimed)?;
@@ -290,11 +292,11 @@ impl TrustRoot {
         // T2 and T3: one signature counts for both where the key is in both.
         let signed_for = |of: &Self| root.signers().iter().filter(|kid| of.root_key(kid).is_some()).count();
         let (former, own) = (signed_for(self), signed_for(&claimed));
-        if former < self.root.threshold {
+        if former < self.root.threshold && Check::T2Former.holds() {
             let (version, threshold) = (self.version, self.root.threshold);
             return Err(TrustError::BelowFormerThreshold { version, signed: former, threshold });
         }
-        if own < claimed.root.threshold {
+        if own < claimed.root.threshold && Check::T3Own.holds() {
             return Err(TrustError::BelowThreshold { signed: own, threshold: claimed.root.threshold });
         }
         Ok(root)
@@ -303,19 +305,23 @@ impl TrustRoot {
     /// T5 and T6.
     fn check_continuity(&self, next: &Self) -> Result<(), TrustError> {
         let contradicts = |why: String| Err(TrustError::Contradicts { version: self.version, why });
-        if next.issued_at < self.issued_at {
-            return contradicts(format!("it was made at {}, before it", next.issued_at));
+        if next.issued_at < self.issued_at && Check::T5Age.holds() {
+            return contradicts(format!("T5: it was made at {}, before it", next.issued_at));
         }
-        if let Some(kid) = self.revoked.iter().find(|kid| !next.revoked.contains(kid)) {
-            return contradicts(format!("key {kid} was revoked and is not any more"));
+        if let Some(kid) = self.revoked.iter().find(|kid| !next.revoked.contains(kid))
+            && Check::T5Revoked.holds()
+        {
+            return contradicts(format!("T5: key {kid} was revoked and is not any more"));
         }
         let known: Vec<_> = self.named_keys().collect();
         for (kid, key) in next.named_keys() {
-            if let Some((other, _)) = known.iter().find(|(other, known)| *known == key && *other != kid) {
-                return contradicts(format!("the key {other} is now called {kid}"));
+            if let Some((other, _)) = known.iter().find(|(other, known)| *known == key && *other != kid)
+                && Check::T6Key.holds()
+            {
+                return contradicts(format!("T6: the key {other} is now called {kid}"));
             }
-            if known.iter().any(|(other, known)| *other == kid && *known != key) {
-                return contradicts(format!("{kid} is now another key; give the new key a name of its own"));
+            if known.iter().any(|(other, known)| *other == kid && *known != key) && Check::T6Name.holds() {
+                return contradicts(format!("T6: {kid} is now another key; give the new key a name of its own"));
             }
         }
         Ok(())
@@ -341,6 +347,9 @@ impl TrustRoot {
     /// Checks what no signature can: that names and keys are unique and thresholds can be met.
     fn check(&self) -> Result<(), TrustError> {
         let inconsistent = |what: String| Err(TrustError::Inconsistent(what));
+        if !Check::TConsistent.holds() {
+            return Ok(());
+        }
         if self.version == 0 {
             return inconsistent("version must be at least 1".into());
         }
@@ -362,7 +371,7 @@ impl TrustRoot {
 
     /// The operator key of that name, unless it was revoked.
     pub fn operator(&self, kid: &KeyId) -> Option<&OperatorKey> {
-        if self.revoked.contains(kid) {
+        if self.revoked.contains(kid) && Check::A2Revoked.holds() {
             return None;
         }
         self.operators.iter().find(|operator| operator.kid == *kid)
@@ -370,7 +379,7 @@ impl TrustRoot {
 
     /// The hub's delivery key of that name, unless it was revoked.
     pub fn delivery_key(&self, kid: &KeyId) -> Option<PublicKey> {
-        if self.revoked.contains(kid) { None } else { find(&self.delivery, kid) }
+        if self.revoked.contains(kid) && Check::A11Revoked.holds() { None } else { find(&self.delivery, kid) }
     }
 }
 

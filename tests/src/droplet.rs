@@ -14,6 +14,7 @@ use genesis_power::{Disk, VFS};
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
+use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::NamedKey;
 use tempfile::TempDir;
 
@@ -42,9 +43,14 @@ pub struct Droplet {
 impl Droplet {
     /// A fresh droplet; call it within a runtime whose time is paused.
     pub fn new(seed: u64) -> Self {
+        Self::under(seed, Operator::at)
+    }
+
+    /// The same under a trust root of the caller's making, from the hub's delivery key and the time.
+    pub fn under(seed: u64, root: impl FnOnce(NamedKey, Timestamp) -> Operator) -> Self {
         let outside = Outside::new(seed);
         let delivery = NamedKey { kid: DELIVERY_KID.parse().unwrap(), public_key: outside.hub.delivery_key() };
-        let operator = Operator::at(delivery, outside.clock.now());
+        let operator = root(delivery, outside.clock.now());
         outside.hub.put_root(1, &operator.root_document);
         outside.files.put_outside(TOKEN_FILE, b"0123456789abcdef");
         let workspace = WorkspaceId::from_random([3; 16]);

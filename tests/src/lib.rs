@@ -4,9 +4,11 @@
 //! waited for is an event or a state, never a span of time.
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
 
+pub mod attack;
 pub mod canary;
 pub mod droplet;
 pub mod fleet;
+pub mod fuzz;
 pub mod kills;
 pub mod n8n;
 pub mod operator;

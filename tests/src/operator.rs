@@ -1,11 +1,13 @@
 //! The operator of a test: keys, trust root, signed bundles.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use genesis_shared::bundle::{Bundle, Force, TYP, Targets};
 use genesis_shared::command::{Class, CommandWire};
 use genesis_shared::grant::Level;
 use genesis_shared::id::{BundleId, Digest, PublicKey, WorkspaceId};
+use genesis_shared::seal::SealingKey;
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::{self, Allowance, NamedKey, OperatorKey, RootKeys, Signers, TrustRoot};
@@ -35,6 +37,16 @@ pub fn now() -> Timestamp {
 /// A signing key of this name.
 pub fn signing_key(kid: &str) -> SigningKey {
     PrivateKey::new(kid.parse().unwrap(), Kind::Signing, random()).signing().unwrap()
+}
+
+/// What every test's trust root names as its recovery key.
+pub fn recovery_key() -> SealingKey {
+    SealingKey::from_private(Secret::new([9; 32])).unwrap()
+}
+
+/// The same as a key file in a folder; its path.
+pub fn write_recovery_key(folder: &Path) -> PathBuf {
+    PrivateKey::new("recovery-1".parse().unwrap(), Kind::Recovery, [9; 32]).save(folder).unwrap().0
 }
 
 /// Keys and a trust root that knows them.
@@ -72,7 +84,7 @@ impl Operator {
             operators: [&key, &second].map(|key| everything_at(key, now)).into(),
             signers: Signers { read: 1, operate: 1, change: 1, destroy: 2 },
             delivery: vec![delivery],
-            recovery: NamedKey { kid: "recovery-1".parse().unwrap(), public_key: PublicKey::from_bytes([9; 32]) },
+            recovery: NamedKey { kid: "recovery-1".parse().unwrap(), public_key: recovery_key().public() },
             revoked: vec![],
         };
         let payload = serde_json::to_vec(&root).unwrap();
@@ -142,7 +154,8 @@ pub fn everything(key: &SigningKey) -> OperatorKey {
     everything_at(key, now())
 }
 
-fn everything_at(key: &SigningKey, now: Timestamp) -> OperatorKey {
+/// The same at another time than the system's.
+pub fn everything_at(key: &SigningKey, now: Timestamp) -> OperatorKey {
     let classes = [Class::Read, Class::Operate, Class::Change, Class::Destroy];
     let classes = classes.map(Allowance::Class).into_iter();
     OperatorKey {

@@ -34,6 +34,8 @@ pub struct Rig {
     /// The droplet.
     pub droplet: DropletId,
     hub_address: SocketAddr,
+    ca_file: PathBuf,
+    admin_token: String,
     config: PathBuf,
     agent_binary: PathBuf,
     mounted: Option<Mounted>,
@@ -95,7 +97,7 @@ impl Rig {
         let operator = Operator::new(NamedKey { kid: init.delivery_kid, public_key: init.delivery_public_key });
         let ca = std::fs::read(&init.ca_file).unwrap();
         let hub_url = format!("https://{hub_address}");
-        let client = HubClient::new(&hub_url, Some(&ca), Secret::new(token.token)).unwrap();
+        let client = HubClient::new(&hub_url, Some(&ca), Secret::new(token.token.clone())).unwrap();
         client.put_trust_root(operator.root_document.as_bytes()).await.unwrap();
 
         let workspace = WorkspaceId::from_random(random());
@@ -133,6 +135,8 @@ impl Rig {
             workspace,
             droplet,
             hub_address,
+            ca_file: init.ca_file,
+            admin_token: token.token,
             config,
             agent_binary,
             mounted,
@@ -140,6 +144,21 @@ impl Rig {
         };
         rig.enrolled().await;
         rig
+    }
+
+    /// Where the hub listens.
+    pub fn hub_url(&self) -> String {
+        format!("https://{}", self.hub_address)
+    }
+
+    /// The hub's own certificate authority.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// A token for everything.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
     }
 
     /// The droplet, once it has enrolled.

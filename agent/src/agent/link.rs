@@ -7,7 +7,9 @@ use genesis_shared::bundle::Bundle;
 use genesis_shared::chain::Chain;
 use genesis_shared::command::{Action, Class};
 use genesis_shared::id::{Digest, JobId};
-use genesis_shared::limits::{JOURNAL_RESERVE_MB, OPEN_COMMANDS_MAX, POLL_WAIT_S_MAX};
+use genesis_shared::limits::{
+    JOURNAL_RESERVE_MB, OPEN_COMMANDS_MAX, OUTBOX_RECORDS_MAX, POLL_COMMANDS_MAX, POLL_WAIT_S_MAX,
+};
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::LeasedCommand;
@@ -43,6 +45,7 @@ impl<W: World> Agent<W> {
             Ok(token) => token,
             Err(error) => return Ok(Err(error)),
         };
+        self.deposit()?;
         // The hub takes a poll for the word that whatever it handed out before and was not confirmed got lost.
         loop {
             match deliver(&self.journal, self.world.hub(), &token).await? {
@@ -59,6 +62,11 @@ impl<W: World> Agent<W> {
                 }
             }
         }
+        let waiting = self.journal.outbox_state()?.1;
+        if waiting >= OUTBOX_RECORDS_MAX {
+            let message = format!("{waiting} reports wait for the hub; no command is taken before it takes some");
+            return Ok(Err(EffectError::new(ErrorKind::Transient, "outbox_full", message)));
+        }
         let nonce = {
             let mut bytes = [0; 16];
             self.world.entropy().fill(&mut bytes);
@@ -71,7 +79,8 @@ impl<W: World> Agent<W> {
                 if let Err(error) = self.catch_up_trust(&token, answer.trust_root_version).await? {
                     return Ok(Err(error));
                 }
-                for leased in &answer.commands {
+                // More than this no honest hub hands out; what is left is handed out again.
+                for leased in answer.commands.iter().take(POLL_COMMANDS_MAX) {
                     if let Err(error) = self.has_room()? {
                         // Not acknowledged: it stays with the hub.
                         tracing::warn!(job = %leased.job_id, code = error.code, "left with the hub: {error}");

@@ -3,18 +3,22 @@
 
 use genesis_shared::chain::Chain;
 use genesis_shared::limits::TRUST_ROOTS_MAX;
+use genesis_shared::report::{Event, Record};
 use genesis_shared::secret::Secret;
 use genesis_shared::trust::{TrustError, TrustRoot};
 
 use super::{Agent, Fatal};
 use crate::journal::{Journal, JournalError};
-use crate::ports::{EffectError, ErrorKind, HubLink, World};
+use crate::ports::{Clock, EffectError, ErrorKind, HubLink, World};
 
 /// Key of the journal's single value that holds the chain, from the pinned root on.
 const META_TRUST_CHAIN: &str = "trust_chain";
 
 /// Key under which older agents kept the one root that they had.
 const META_TRUST_ROOT: &str = "trust_root";
+
+/// Characters of a refusal that are reported: a name and a number or two.
+const REFUSAL_CHARS_MAX: usize = 500;
 
 /// The documents that the journal holds; each was verified before it was kept.
 pub(super) fn kept_chain(journal: &Journal) -> Result<Vec<String>, JournalError> {
@@ -44,11 +48,11 @@ impl<W: World> Agent<W> {
     pub(super) fn adopt_chain(&self, documents: &[String]) -> Result<Result<(), EffectError>, Fatal> {
         let documents: Vec<&[u8]> = documents.iter().map(String::as_bytes).collect();
         if documents.is_empty() {
-            return Ok(Err(refused("the hub gave no trust root; push it there")));
+            return Ok(Err(self.tell_of_root("trust_root_withheld", "the hub gave no trust root; push it there")?));
         }
         let chain = match TrustRoot::verify_chain(&documents, self.pinned_root()) {
             Ok(chain) => chain,
-            Err(error) => return Ok(Err(refused(&Chain(&error).to_string()))),
+            Err(error) => return Ok(Err(self.refuse_root(&error)?)),
         };
         let newest = chain.last().map_or(0, |(_, root)| root.version);
         if self.root.borrow().as_ref().is_some_and(|root| root.version >= newest) {
@@ -79,11 +83,7 @@ impl<W: World> Agent<W> {
         for document in newer.into_iter().take(TRUST_ROOTS_MAX) {
             match current.verify_successor(document.as_bytes()) {
                 Ok(next) => current = next.into_inner(),
-                Err(error) => {
-                    let why = Chain(&error).to_string();
-                    tracing::warn!(code = error.code(), "the hub gave a trust root that is refused: {why}");
-                    return Ok(Err(refused(&why)));
-                }
+                Err(error) => return Ok(Err(self.refuse_root(&error)?)),
             }
             documents.push(document);
             self.keep_chain(&documents)?;
@@ -91,12 +91,27 @@ impl<W: World> Agent<W> {
             self.root.replace(Some(current.clone()));
         }
         if current.version < version {
-            return Ok(Err(refused(&format!(
-                "the hub speaks of version {version} and gives up to {}",
-                current.version
-            ))));
+            let why = format!("the hub speaks of version {version} and gives up to {}", current.version);
+            return Ok(Err(self.tell_of_root("trust_root_withheld", &why)?));
         }
         Ok(Ok(()))
+    }
+
+    /// Tells of a root that is refused, once while the hub insists on it.
+    fn refuse_root(&self, error: &TrustError) -> Result<EffectError, JournalError> {
+        self.tell_of_root(error.code(), &Chain(error).to_string())
+    }
+
+    fn tell_of_root(&self, code: &str, why: &str) -> Result<EffectError, JournalError> {
+        // What a stranger wrote may be of any length.
+        let why: String = why.chars().take(REFUSAL_CHARS_MAX).collect();
+        tracing::warn!(code, "the hub gave a trust root that is refused: {why}");
+        if self.refused_root.replace(why.clone()) != why {
+            let event = Event { code: code.to_owned(), message: why.clone() };
+            self.journal.report(&Record::Event(event), self.world.clock().now())?;
+            self.mail.notify_one();
+        }
+        Ok(refused(&why))
     }
 
     fn keep_chain(&self, documents: &[String]) -> Result<(), JournalError> {

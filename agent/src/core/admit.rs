@@ -29,6 +29,7 @@ use genesis_shared::grant::Grant;
 use genesis_shared::id::{BundleId, Digest, DropletId, JobId, WorkspaceId};
 use genesis_shared::jws::{JwsError, Verified};
 use genesis_shared::limits::{BUNDLE_VALIDITY_MS_MAX, CLOCK_SKEW_S};
+use genesis_shared::mutant::Check;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::TrustRoot;
 
@@ -217,30 +218,35 @@ fn check(
     let refuse = |rule: Rule, why: String| Refusal { rule, why, bundle_id: Some(bundle.id) };
 
     // A4.
-    bundle.check().map_err(|e| refuse(Rule::A4Content, Chain(&e).to_string()))?;
+    let acceptable = if Check::A4Content.holds() { bundle.check() } else { Ok(()) };
+    acceptable.map_err(|e| refuse(Rule::A4Content, Chain(&e).to_string()))?;
     let actions = bundle.actions().map_err(|e: BundleError| refuse(Rule::A4Content, Chain(&e).to_string()))?;
     // A root that verified was signed no later than now, whatever the clock says.
-    let now = situation.now.max(situation.time_floor).max(situation.root.issued_at);
+    let floor = if Check::A8Floor.holds() { situation.time_floor.max(situation.root.issued_at) } else { situation.now };
+    let now = situation.now.max(floor);
     match bundle.support().map_err(|e| refuse(Rule::A13Grant, Chain(&e).to_string()))? {
         Some(grant) => check_grant(&grant, bundle, &actions, now).map_err(|why| refuse(Rule::A13Grant, why))?,
         None => check_signers(&verified, &actions, situation, now).map_err(|(rule, why)| refuse(rule, why))?,
     }
 
     // A7.
-    if !bundle.targets.include(situation.workspace_id, situation.labels) {
+    if !bundle.targets.include(situation.workspace_id, situation.labels) && Check::A7Target.holds() {
         return Err(refuse(Rule::A7Target, format!("not for workspace {}", situation.workspace_id)));
     }
     check_time(bundle, now).map_err(|why| refuse(Rule::A8Time, why))?;
 
     // A9: only what changes something; reads go on, and so does the workload.
-    if now > situation.root.expires_at && actions.iter().any(|action| action.class() != Class::Read) {
+    let changes = actions.iter().any(|action| action.class() != Class::Read);
+    if now > situation.root.expires_at && changes && Check::A9Root.holds() {
         let why = format!("the trust root expired at {}; push a newer one", situation.root.expires_at);
         return Err(refuse(Rule::A9TrustRootExpired, why));
     }
 
     // A10.
     let digest = Digest::of(bytes);
-    if let Some(seen) = seen(bundle.id) {
+    if let Some(seen) = seen(bundle.id)
+        && Check::A10Replay.holds()
+    {
         if seen.digest == digest && is_again(handed, seen, &digest) {
             return Ok(Verdict::Duplicate(bundle.id));
         }
@@ -255,7 +261,8 @@ fn check(
     }
 
     // A12.
-    let commands = bundle.commands.iter().map(genesis_shared::command::CommandWire::parse).collect::<Result<_, _>>();
+    let parsed = bundle.commands.iter().map(genesis_shared::command::CommandWire::parse);
+    let commands = parsed.filter(|command| command.is_ok() || Check::A12Unsupported.holds()).collect::<Result<_, _>>();
     let commands = commands.map_err(|e: CommandError| refuse(Rule::A12Unsupported, e.to_string()))?;
     Ok(Verdict::Accept(Box::new(Admitted { bundle: verified, commands, signed_at })))
 }
@@ -299,30 +306,34 @@ fn check_signers(
     let (bundle, signers) = (verified.get(), verified.signers());
     for action in actions {
         let needed = situation.root.signers.needed(action.class());
-        if signers.len() < needed {
+        if signers.len() < needed && Check::A5Signers.holds() {
             return Err((
                 Rule::A5Signers,
                 format!("{action} needs {needed} distinct signers, {} signed", signers.len()),
             ));
         }
     }
-    if !signers.contains(&bundle.issuer) {
+    if !signers.contains(&bundle.issuer) && Check::A6Issuer.holds() {
         return Err((Rule::A6Scope, format!("issuer {} did not sign", bundle.issuer)));
     }
     for kid in signers {
         let scope = |why: String| (Rule::A6Scope, format!("key {kid} {why}"));
         let key = situation.root.operator(kid).ok_or_else(|| scope("is unknown".into()))?;
-        if let Some(action) = actions.iter().find(|action| !key.may(**action)) {
+        if let Some(action) = actions.iter().find(|action| !key.may(**action))
+            && Check::A6Action.holds()
+        {
             return Err(scope(format!("may not ask {action}")));
         }
-        if !key.may_address(situation.workspace_id) {
+        if !key.may_address(situation.workspace_id) && Check::A6Tenant.holds() {
             return Err(scope(format!("may not address workspace {}", situation.workspace_id)));
         }
-        if !key.may_use_queue(&bundle.queue) {
+        if !key.may_use_queue(&bundle.queue) && Check::A6Queue.holds() {
             return Err(scope(format!("may not use queue {}", bundle.queue)));
         }
         // At both moments: the time of signing is the signer's own word, and a stolen old key would set it back.
-        if let Some(at) = [bundle.issued_at, now].into_iter().find(|at| !key.was_good_at(*at)) {
+        if let Some(at) = [bundle.issued_at, now].into_iter().find(|at| !key.was_good_at(*at))
+            && Check::A6Time.holds()
+        {
             return Err(scope(format!("is valid from {} to {}, not at {at}", key.not_before, key.not_after)));
         }
     }
@@ -332,20 +343,23 @@ fn check_signers(
 /// A13, on a grant whose signatures were verified with the bundle's.
 fn check_grant(grant: &Grant, bundle: &Bundle, actions: &[Action], now: Timestamp) -> Result<(), String> {
     let ticket = &grant.ticket;
-    if bundle.issuer != grant.support.kid {
+    if bundle.issuer != grant.support.kid && Check::A13Issuer.holds() {
         return Err(format!("issuer {} is not {}, whom {ticket} lets in", bundle.issuer, grant.support.kid));
     }
-    if bundle.targets.single() != Some(grant.workspace) {
+    if bundle.targets.single() != Some(grant.workspace) && Check::A13Tenant.holds() {
         return Err(format!("{ticket} is for workspace {} alone", grant.workspace));
     }
-    if let Some(action) = actions.iter().find(|action| !grant.level.may(**action)) {
+    if let Some(action) = actions.iter().find(|action| !grant.level.may(**action))
+        && Check::A13Action.holds()
+    {
         return Err(format!("{ticket} gives {} access, which does not cover {action}", grant.level.name()));
     }
-    if bundle.not_before < grant.begins_at() || bundle.not_after > grant.not_after {
+    if (bundle.not_before < grant.begins_at() || bundle.not_after > grant.not_after) && Check::A13Span.holds() {
         return Err(format!("{ticket} lasts from {} to {}, and so must the bundle", grant.issued_at, grant.not_after));
     }
     // Also by the time of signing: nobody signs under a grant before there is one.
-    if [bundle.issued_at, now].into_iter().any(|at| at < grant.begins_at() || at > grant.not_after) {
+    let outside = |at: Timestamp| at < grant.begins_at() || at > grant.not_after;
+    if [bundle.issued_at, now].into_iter().any(outside) && Check::A13Time.holds() {
         return Err(format!("{ticket} lasts from {} to {}; ask for a new grant", grant.issued_at, grant.not_after));
     }
     Ok(())
@@ -354,17 +368,17 @@ fn check_grant(grant: &Grant, bundle: &Bundle, actions: &[Action], now: Timestam
 /// A8.
 fn check_time(bundle: &Bundle, now: Timestamp) -> Result<(), String> {
     let (from, to) = (bundle.not_before, bundle.not_after);
-    if to.millis_since(from) > BUNDLE_VALIDITY_MS_MAX || to <= from {
+    if (to.millis_since(from) > BUNDLE_VALIDITY_MS_MAX || to <= from) && Check::A8Span.holds() {
         return Err(format!("valid from {from} to {to}; the span must be positive and at most 30 days"));
     }
     // A time of signing far ahead would carry the time floor with it and shut this droplet for good.
-    if bundle.issued_at > now.plus_millis(CLOCK_SKEW_S * 1000) {
+    if bundle.issued_at > now.plus_millis(CLOCK_SKEW_S * 1000) && Check::A8Ahead.holds() {
         return Err(format!("signed at {}, which is ahead of this droplet's time {now}", bundle.issued_at));
     }
-    if now < from {
+    if now < from && Check::A8Early.holds() {
         return Err(format!("not valid before {from}; this droplet's time is {now}"));
     }
-    if now > to {
+    if now > to && Check::A8Late.holds() {
         return Err(format!("expired at {to}; this droplet's time is {now}; sign a new one"));
     }
     Ok(())

@@ -16,11 +16,11 @@ use genesis_shared::wire::{
     AgentConfig, CommandsAnswer, HandshakeAnswer, HandshakeRequest, HeartbeatAnswer, LeasedCommand, RenewAnswer,
     ResultsAnswer, TrustRootChain,
 };
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use tokio::sync::Notify;
 
 use super::crash::Crash;
+use super::forge::{ForgedRoots, Mint};
 use super::parts::{SimClock, SimEntropy};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, HubLink, RENEWALS_USED_UP};
 
@@ -28,20 +28,20 @@ use crate::ports::{Clock, EffectError, Entropy, ErrorKind, HubLink, RENEWALS_USE
 pub const DELIVERY_KID: &str = "hub-1";
 
 /// A queued bundle.
-#[derive(Clone, Debug)]
-struct Job {
-    id: JobId,
+pub(super) struct Job {
+    pub(super) id: JobId,
     bundle: String,
     confirmed: bool,
+    pub(super) mint: Option<Mint>,
 }
 
 /// One droplet's hub.
 pub struct SimHub {
-    seed: Secret<[u8; 32]>,
+    pub(super) seed: Secret<[u8; 32]>,
     entropy: SimEntropy,
     clock: SimClock,
     crash: Crash,
-    jobs: RefCell<Vec<Job>>,
+    pub(super) jobs: RefCell<Vec<Job>>,
     records: RefCell<Vec<OutboxRecord>>,
     /// Records of journals that the droplet has lost since.
     older: RefCell<Vec<OutboxRecord>>,
@@ -59,7 +59,9 @@ pub struct SimHub {
     ended: Cell<bool>,
     renewals: Cell<u64>,
     quarantined: Cell<bool>,
-    pushed: Notify,
+    pub(super) forged_roots: RefCell<Option<ForgedRoots>>,
+    pub(super) flood: Cell<usize>,
+    pub(super) pushed: Notify,
 }
 
 impl SimHub {
@@ -84,6 +86,8 @@ impl SimHub {
             ended: Cell::default(),
             renewals: Cell::default(),
             quarantined: Cell::default(),
+            forged_roots: RefCell::default(),
+            flood: Cell::default(),
             away: Cell::default(),
             forgotten: Cell::default(),
             pushed: Notify::new(),
@@ -120,7 +124,7 @@ impl SimHub {
         let mut bytes = [0; 16];
         self.entropy.fill(&mut bytes);
         let id = JobId::from_random(bytes);
-        self.jobs.borrow_mut().push(Job { id, bundle: bundle.to_owned(), confirmed: false });
+        self.jobs.borrow_mut().push(Job { id, bundle: bundle.to_owned(), confirmed: false, mint: None });
         self.pushed.notify_one();
         id
     }
@@ -184,7 +188,7 @@ impl SimHub {
         let records = self.records();
         let results = records.iter().filter_map(|record| match &record.record {
             Record::Result(result) => Some(result),
-            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) => None,
+            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) => None,
         });
         results.filter(|result| result.job_id == job).cloned().collect()
     }
@@ -241,10 +245,10 @@ impl SimHub {
             bundle: Digest::of(job.bundle.as_bytes()),
             nonce: nonce.to_owned(),
         };
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = Some(DELIVERY_KID.into());
-        let key = EncodingKey::from_ed_der(&crate::identity::pkcs8(&self.seed));
-        jsonwebtoken::encode(&header, &claims, &key).expect("claims of texts and numbers have a JSON form")
+        match &job.mint {
+            Some(mint) => mint(self, claims),
+            None => self.sign_claims(&claims),
+        }
     }
 
     fn renewed(&self) -> RenewAnswer {
@@ -271,7 +275,8 @@ impl HubLink for SimHub {
             reconcile_interval_s: 900,
         };
         let RenewAnswer { sidecar_token, token_expires_at } = self.renewed();
-        let trust_root = self.roots.borrow().clone();
+        let forged = self.forged_roots.borrow().clone().map(|forged| forged.documents);
+        let trust_root = forged.unwrap_or_else(|| self.roots.borrow().clone());
         Ok(HandshakeAnswer { sidecar_token, token_expires_at, config, trust_root })
     }
 
@@ -304,21 +309,26 @@ impl HubLink for SimHub {
 
     async fn poll(&self, _token: &Secret<String>, wait: Duration, nonce: &str) -> Result<CommandsAnswer, EffectError> {
         self.heard().await?;
-        if self.lease(nonce).is_empty() {
+        if self.lease(nonce).is_empty() && self.flood.get() == 0 {
             // Nothing came in time, or something did: either way the answer is what there is now.
             drop(tokio::time::timeout(wait, self.pushed.notified()).await);
             self.reachable()?;
         }
-        let commands = self.lease(nonce);
+        let mut commands = self.lease(nonce);
+        commands.extend(self.rubbish());
         if !commands.is_empty() && self.leaves.take() {
             self.away.set(true);
         }
-        let (trust_root_version, quarantined) = (self.version.get(), self.quarantined.get());
-        Ok(CommandsAnswer { commands, trust_root_version, quarantined })
+        let forged = self.forged_roots.borrow().as_ref().map(|forged| forged.version);
+        let trust_root_version = forged.unwrap_or(self.version.get());
+        Ok(CommandsAnswer { commands, trust_root_version, quarantined: self.quarantined.get() })
     }
 
     async fn trust_roots(&self, _token: &Secret<String>, after: u64) -> Result<TrustRootChain, EffectError> {
         self.heard().await?;
+        if let Some(forged) = self.forged_roots.borrow().as_ref() {
+            return Ok(TrustRootChain { trust_root: forged.documents.clone() });
+        }
         let roots = self.roots.borrow();
         let newer = roots.iter().filter(|text| {
             genesis_shared::trust::TrustRoot::reread(text.as_bytes()).is_ok_and(|root| root.version > after)
@@ -330,6 +340,9 @@ impl HubLink for SimHub {
         self.heard().await?;
         if self.quarantined.get() {
             return Err(EffectError::new(ErrorKind::Permanent, QUARANTINED, "quarantined"));
+        }
+        if self.flood.get() > 0 {
+            return Err(EffectError::new(ErrorKind::Permanent, "hub_refused", "the hub takes no reports"));
         }
         for record in records {
             if self.records.borrow().iter().any(|known| known.seq == record.seq) {

@@ -4,6 +4,7 @@
 //! depends on nothing but the seed.
 
 pub mod crash;
+pub mod forge;
 pub mod hub;
 pub mod n8n;
 pub mod parts;

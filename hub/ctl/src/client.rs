@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use genesis_shared::id::{DropletId, JobId};
 use genesis_shared::life::ResumeRequest;
+use genesis_shared::report::Escrow;
 use genesis_shared::secret::Secret;
 use genesis_shared::wire::{
     DropletCreate, DropletView, ErrorBody, EventView, JobView, OPERATOR_PATH, Page, ProvisioningToken, PushAnswer,
@@ -120,6 +121,14 @@ impl HubClient {
     pub async fn resume_droplet(&self, id: &DropletId, request: &ResumeRequest) -> Result<DropletView, Error> {
         let body = serde_json::to_vec(request).expect("a request has a JSON form");
         self.call(Method::POST, &format!("droplets/{id}/resume"), &[], Some(body)).await?.read()
+    }
+
+    /// What a droplet deposited for the recovery key last; needs an admin token.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn escrow(&self, id: &DropletId) -> Result<Escrow, Error> {
+        self.get(&format!("droplets/{id}/escrow"), &[]).await
     }
 
     /// One page of droplets; `query` filters, and carries the cursor of the page before.

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use genesis_shared::id::{Digest, DropletId};
 use genesis_shared::life::{QUARANTINED_STATE, ResumeRequest};
+use genesis_shared::report::Escrow;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{DropletCreate, DropletView, ErrorBody, Page, ProvisioningToken};
 use serde::Deserialize;
@@ -106,6 +107,22 @@ pub async fn show(
 ) -> Result<Json<DropletView>, ApiError> {
     operator.require(Scope::Read)?;
     shown(&hub, id).await
+}
+
+/// What the droplet deposited for the recovery key last: its stack's secrets, sealed. Nobody but the holder of that key
+/// can open it.
+#[utoipa::path(get, path = "/api/v1/droplets/{droplet_id}/escrow", tag = "droplets",
+    params(("droplet_id" = String, Path)), security(("api_token" = ["admin"])),
+    responses((status = 200, body = Escrow), (status = 404, body = ErrorBody)))]
+pub async fn escrow(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Id(id): Id<DropletId>,
+) -> Result<Json<Escrow>, ApiError> {
+    operator.require(Scope::Admin)?;
+    hub.store.droplet(id.clone()).await?.ok_or_else(|| no_droplet(&id))?;
+    let escrow = hub.store.escrow(id).await?;
+    escrow.map(Json).ok_or_else(|| ApiError::not_found("the droplet has deposited nothing yet"))
 }
 
 /// Droplets by id.

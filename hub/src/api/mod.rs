@@ -40,6 +40,7 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/v1/droplets/{droplet_id}", get(droplets::show))
         .route("/api/v1/droplets/{droplet_id}/provisioning-token", post(droplets::provisioning_token))
         .route("/api/v1/droplets/{droplet_id}/resume", post(droplets::resume))
+        .route("/api/v1/droplets/{droplet_id}/escrow", get(droplets::escrow))
         .route("/api/v1/bundles", post(bundles::push))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job_id}", get(jobs::show))

@@ -13,6 +13,7 @@ use super::{bundles, commands, droplets, events, handshake, health, heartbeat, j
     paths(
         handshake::handshake, renew::renew, heartbeat::heartbeat, commands::poll, results::results, trust_root::chain,
         droplets::create, droplets::list, droplets::show, droplets::provisioning_token, droplets::resume,
+        droplets::escrow,
         bundles::push, jobs::list, jobs::show, jobs::cancel, jobs::requeue, jobs::dead_letters, events::list,
         trust_root::current, trust_root::put, health::healthz, health::readyz, document
     ),

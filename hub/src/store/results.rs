@@ -1,7 +1,7 @@
 //! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order, and applied.
 
 use genesis_shared::id::{DropletId, JobId, WorkspaceId};
-use genesis_shared::report::{CommandResult, OutboxRecord, Record};
+use genesis_shared::report::{CommandResult, Escrow, OutboxRecord, Record};
 use genesis_shared::timestamp::Timestamp;
 
 use super::events::{self, NewEvent};
@@ -134,13 +134,34 @@ fn answers_to_looks(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now:
     for record in records {
         let job = match &record.record {
             Record::Accepted { job_id } | Record::Result(CommandResult { job_id, .. }) => *job_id,
-            Record::Event(_) | Record::Metrics(_) => continue,
+            Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) => continue,
         };
         if db.prepare_cached(sql)?.exists(params![job.to_string(), sender.workspace.to_string()])? {
             apply(db, sender, record.record, now)?;
         }
     }
     Ok(())
+}
+
+impl Store {
+    /// The latest deposit of a droplet for the recovery key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn escrow(&self, droplet: DropletId) -> Result<Option<Escrow>, StoreError> {
+        self.read(move |db| {
+            // Also what was delivered by a journal that was rolled back since: it may be the only deposit there is.
+            let sql = "SELECT body ->> '$.record.escrow' FROM (
+                           SELECT droplet_id, enrolment, seq, body, 1 AS present FROM record UNION ALL
+                           SELECT droplet_id, enrolment, seq, body, 0 FROM former_record)
+                       WHERE droplet_id = ? AND body ->> '$.record.escrow' IS NOT NULL
+                       ORDER BY enrolment DESC, present DESC, seq DESC LIMIT 1";
+            let text: Option<String> =
+                db.prepare_cached(sql)?.query_row([droplet.as_str()], |row| row.get(0)).optional()?;
+            text.map(|text| serde_json::from_str(&text).map_err(|e| StoreError::Broken(e.to_string()))).transpose()
+        })
+        .await
+    }
 }
 
 fn column(seq: u64) -> Result<i64, StoreError> {
@@ -172,8 +193,8 @@ fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(
             }
             Ok(())
         }
-        // It is kept among the records, and changes nothing.
-        Record::Metrics(_) => Ok(()),
+        // They are kept among the records, and change nothing.
+        Record::Metrics(_) | Record::Escrow(_) => Ok(()),
         Record::Event(event) => {
             let (code, message) = (event.code.as_str(), event.message.as_str());
             events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)

@@ -37,6 +37,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/droplets/{droplet_id}", "???ww+ss+"),
     ("POST", "/api/v1/droplets/{droplet_id}/provisioning-token", "???wwss++"),
     ("POST", "/api/v1/droplets/{droplet_id}/resume", "???wwsss+"),
+    ("GET", "/api/v1/droplets/{droplet_id}/escrow", "???wwsss+"),
     ("POST", "/api/v1/bundles", "???wws+s+"),
     ("GET", "/api/v1/jobs", "???ww+ss+"),
     ("GET", "/api/v1/jobs/{job_id}", "???ww+ss+"),

@@ -9,10 +9,15 @@ use super::{Connection, Journal, OpenFlags, Result, classify};
 /// The version of `schema.sql`.
 const SCHEMA_VERSION: i64 = 2;
 
-/// EXCLUSIVE, before anything is read, also keeps the WAL index in this process's memory: no -shm file to lose.
-/// `auto_vacuum` counts for a new file only; an older one keeps its size, and what was pruned in it is used again.
-const PRAGMAS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;";
+/// Before anything is read: it keeps the WAL index in this process's memory, so that there is no -shm file to lose.
+const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE";
+
+/// For a new file only: on one that is there it would be a write, which a full disk refuses, and change nothing. A file
+/// of version 1 keeps its size, and what was pruned in it is used again.
+const NEW_FILE: &str = "PRAGMA auto_vacuum = INCREMENTAL";
+
+const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+    PRAGMA cache_size = -512; PRAGMA journal_size_limit = 4194304;";
 
 impl Journal {
     /// Opens the journal, creates it where there is none, and checks it.
@@ -38,6 +43,11 @@ impl Journal {
         let connection = connection.map_err(failed)?;
         // Only a second agent would hold the lock, and waiting for it to go away is systemd's business.
         connection.busy_timeout(std::time::Duration::ZERO).map_err(failed)?;
+        connection.execute_batch(EXCLUSIVE).map_err(failed)?;
+        let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed)?;
+        if pages == 0 {
+            connection.execute_batch(NEW_FILE).map_err(failed)?;
+        }
         connection.execute_batch(PRAGMAS).map_err(failed)?;
         let journal = Self { connection: RefCell::new(connection), path: name, hook: None };
         journal.migrate()?;

@@ -23,7 +23,7 @@ impl Journal {
             Record::Metrics(_) => METRICS,
             // What still differs is found and told again by the next round.
             Record::Event(event) if event.code.starts_with("drift_") => REPEATING,
-            Record::Accepted { .. } | Record::Result(_) | Record::Event(_) => 0,
+            Record::Accepted { .. } | Record::Result(_) | Record::Event(_) | Record::Escrow(_) => 0,
         };
         Ok(Parcel { bytes: self.encode(record)?, gives_way })
     }

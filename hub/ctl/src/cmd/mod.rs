@@ -6,6 +6,7 @@ mod demo;
 mod droplet;
 mod job;
 mod key;
+mod recovery;
 mod support;
 mod trust;
 
@@ -86,6 +87,9 @@ enum Noun {
     /// Let a support key in for minutes
     #[command(subcommand)]
     Support(support::Verb),
+    /// Open with the recovery key what droplets deposited for it
+    #[command(subcommand)]
+    Recovery(recovery::Verb),
     /// Seal credentials to a droplet
     #[command(subcommand)]
     Credential(credential::CredentialVerb),
@@ -119,6 +123,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Noun::Key(verb) => key::run(verb, global.output),
         Noun::Trust(verb) => trust::run(verb, &global),
         Noun::Bundle(verb) => bundle::run(verb, &global),
+        Noun::Recovery(verb) => recovery::run(verb, &global),
         Noun::Support(verb) => support::run(verb, &global),
         Noun::Credential(verb) => credential::run(verb, &global),
         Noun::Variables(verb) => credential::run_variables(verb, &global),

@@ -1,12 +1,15 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
+mod attack;
 mod crash_proofs;
+mod fuzz;
 mod journal;
 mod kill9;
 mod mapper;
 mod memory;
 mod power_cut;
 mod simulate;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,15 @@ enum Bench {
     /// The journal after many commands: size, start time, time of an acceptance.
     #[command(after_help = "Example: genesis-bench journal --commands 100000")]
     Journal(journal::Options),
+    /// The attack suite on the real agent, and with each single check of the rules switched off.
+    #[command(after_help = "Example: genesis-bench attack")]
+    Attack,
+    /// What the admission of a bundle costs, signatures and delivery token included.
+    #[command(after_help = "Example: genesis-bench verify")]
+    Verify,
+    /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
+    #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
+    Fuzz(fuzz::Options),
 }
 
 /// A figure that could not be had, or one that is not honest.
@@ -61,6 +73,9 @@ fn main() -> ExitCode {
         Bench::PowerCut(options) => power_cut::run(&options),
         Bench::Journal(options) => journal::run(&options),
         Bench::Simulate(options) => simulate::run(&options),
+        Bench::Attack => attack::run(),
+        Bench::Verify => verify::run(),
+        Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {
         Ok(mut figures) => {

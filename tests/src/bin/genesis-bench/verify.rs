@@ -1,0 +1,107 @@
+//! What admission costs: a signed bundle with its delivery token, from bytes to the decision, on one core.
+
+use genesis_agent::core::admit::{Delivery, Handed, Situation, Verdict, admit};
+use genesis_shared::command::CommandWire;
+use genesis_shared::id::JobId;
+use genesis_shared::timestamp::Timestamp;
+use genesis_tests::attack::stage::{command, key};
+use genesis_tests::fuzz::corpus::{Ground, NONCE};
+use genesis_tests::operator::sign_with;
+use serde_json::{Value, json};
+
+use super::{Failure, say};
+
+/// The promise, in microseconds.
+const US_MAX: f64 = 300.0;
+
+/// Bundles of each kind that are measured.
+const BUNDLES: usize = 5_000;
+
+/// Bytes of the bundle's text: one workflow, and seven with much code.
+const ORDINARY: usize = 10_000;
+const LARGE: usize = 200_000;
+
+/// A bundle and its token.
+struct Sample {
+    text: String,
+    token: String,
+}
+
+pub fn run() -> Result<Value, Failure> {
+    let ground = Ground::new();
+    let mut kinds = Vec::new();
+    for (bytes, signers) in [(ORDINARY, 1), (ORDINARY, 2), (LARGE, 1), (LARGE, 2)] {
+        let samples: Vec<Sample> = (0..50).map(|number| sample(&ground, number, bytes, signers)).collect();
+        let mut times = measure(&ground, &samples)?;
+        times.sort_by(f64::total_cmp);
+        let at = |share: usize| (times[times.len() * share / 100] * 10.0).round() / 10.0;
+        let figures =
+            json!({"bytes": samples[0].text.len(), "signatures": signers, "us_p50": at(50), "us_p99": at(99)});
+        say(&figures.to_string());
+        kinds.push(figures);
+    }
+    let ordinary = &kinds[1];
+    let figures = json!({
+        "bundles": BUNDLES * kinds.len(),
+        "us_per_bundle_p50": ordinary["us_p50"],
+        "us_per_bundle_p99": ordinary["us_p99"],
+        "kinds": kinds,
+        "method": "admission from bytes to decision, with a delivery token, CPU time of one thread, so that a busy machine does not count; the figure is a bundle of one deployment and two signatures",
+    });
+    let holds = ordinary["us_p50"].as_f64().is_some_and(|us| us <= US_MAX);
+    if holds { Ok(figures) } else { Err(figures.to_string().into()) }
+}
+
+fn sample(ground: &Ground, number: u8, bytes: usize, signers: usize) -> Sample {
+    // base64url makes four of three; half a kilobyte each for the signatures and the rest of the bundle.
+    let wanted = (bytes - 400 * signers) * 3 / 4 - 500;
+    let node = |n: usize| {
+        json!({
+            "id": format!("11111111-1111-4111-8111-{n:012}"), "name": format!("Code {n}"),
+            "type": "n8n-nodes-base.code", "typeVersion": 2, "position": [n * 200, 0],
+            "parameters": {"mode": "runOnceForAllItems", "jsCode": "const items = $input.all();\nreturn items.map(item => ({ json: { ...item.json, seen: \"yes\" } }));\n".repeat(3)},
+        })
+    };
+    let each = node(1000).to_string().len() + 1;
+    let nodes: Vec<Value> = (0..wanted / each).map(node).collect();
+    let workflow = json!({"name": "Work", "nodes": nodes, "connections": {}, "settings": {}});
+    let deploy: CommandWire = command("DEPLOY_WORKFLOW", json!({"key": "work", "workflow_json": workflow}));
+    let keys = [key("ops-1"), key("ops-2")];
+    let keys: Vec<_> = keys.iter().take(signers).collect();
+    let text = sign_with(&ground.bundle(number, vec![deploy]), &keys);
+    let token = ground.token(&text, "DEPLOY_WORKFLOW");
+    Sample { text, token }
+}
+
+/// Microseconds per bundle.
+fn measure(ground: &Ground, samples: &[Sample]) -> Result<Vec<f64>, Failure> {
+    let situation = Situation {
+        root: &ground.root,
+        workspace_id: ground.workspace,
+        droplet_id: &ground.droplet,
+        labels: &ground.labels,
+        now: ground.now,
+        time_floor: Timestamp::from_millis(0),
+    };
+    let mut times = Vec::with_capacity(BUNDLES);
+    for sample in samples.iter().cycle().take(BUNDLES) {
+        let job_id = JobId::from_random([1; 16]);
+        let handed = Handed::ByHub(Delivery { token: &sample.token, nonce: NONCE, job_id });
+        let started = cpu_us();
+        let verdict = admit(sample.text.as_bytes(), &handed, &situation, |_| None);
+        times.push(cpu_us() - started);
+        if let Verdict::Reject(refusal) = verdict {
+            return Err(refusal.into());
+        }
+    }
+    Ok(times)
+}
+
+/// CPU time of this thread in microseconds.
+fn cpu_us() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    #[allow(clippy::cast_precision_loss, reason = "a bench runs for minutes, not for years")]
+    {
+        time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
+    }
+}
