@@ -29,10 +29,10 @@ fn look() -> Vec<CommandWire> {
 fn by_hand(
     agent: &genesis_agent::agent::Agent<genesis_agent::sim::SimWorld>,
     bundle: &str,
-) -> Result<(), CommandResult> {
+) -> Result<(), Box<CommandResult>> {
     match agent.apply(bundle.as_bytes()).unwrap() {
         ByHand::Accepted(_) => Ok(()),
-        ByHand::Refused(result) => Err(*result),
+        ByHand::Refused(result) => Err(result),
     }
 }
 
