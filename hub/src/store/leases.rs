@@ -132,10 +132,12 @@ fn sweep(db: &Conn, now: Timestamp) -> Result<BTreeSet<WorkspaceId>, StoreError>
     move_all(db, &over, Event::Tick, now)?;
     delete(db, "DELETE FROM sidecar_token WHERE expires_at <= ?", [now.millis()])?;
     delete(db, "DELETE FROM provisioning_token WHERE expires_at <= ?", [now.millis() - RECORD_KEEP_MS])?;
+    // A deposit for the recovery key is made once and needed years later.
     delete(
         db,
         "DELETE FROM record WHERE (droplet_id, enrolment, seq) IN (
-            SELECT droplet_id, enrolment, seq FROM record WHERE stored_at < ? LIMIT ?)",
+            SELECT droplet_id, enrolment, seq FROM record
+            WHERE stored_at < ? AND body ->> '$.record.escrow' IS NULL LIMIT ?)",
         params![now.millis() - RECORD_KEEP_MS, SWEEP_MAX],
     )?;
     delete(db, "DELETE FROM former_record WHERE set_aside_at < ?", [now.millis() - RECORD_KEEP_MS])?;

@@ -129,3 +129,21 @@ async fn too_many_and_too_large_records_are_refused_and_none_is_stored() {
     world.deliver(&droplet, vec![(1, json!({"unheard_of": {}}))]).await.refused(400, "malformed");
     assert_eq!(world.deliver(&droplet, vec![]).await.ok()["stored_up_to"], 0);
 }
+
+#[tokio::test]
+async fn a_deposit_outlives_the_records_and_only_admins_see_the_latest() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let path = "/api/v1/droplets/d1/escrow";
+    world.get(path).await.refused(404, "not_found");
+    let deposit = |name: &str| {
+        let sealed = json!({"recipient": Key::new("rec").public(), "enc": "AA", "ciphertext": "AA"});
+        json!({"escrow": {"recovery": name, "sealed": sealed}})
+    };
+    let event = json!({"event": {"code": "told", "message": "once"}});
+    world.deliver(&droplet, vec![(1, deposit("rec-1")), (2, event), (3, deposit("rec-2"))]).await.ok();
+    world.clock.advance(400 * 24 * 3600 * 1000);
+    world.hub.sweep().await;
+    world.hub.sweep().await;
+    assert_eq!(world.get(path).await.ok()["recovery"], "rec-2");
+}
