@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use genesis_agent::sim::n8n::Phase;
 use genesis_shared::command::CommandWire;
 use genesis_shared::limits::{ENDED_COMMANDS_KEPT, OPEN_COMMANDS_MAX};
 use genesis_shared::report::{Metrics, OutcomeState, Record};
@@ -31,9 +32,18 @@ fn codes(droplet: &Droplet) -> Vec<String> {
 async fn no_more_commands_are_taken_than_may_wait_and_none_is_lost() {
     let droplet = with_a_tenant().await;
     let many = OPEN_COMMANDS_MAX + 20;
+    // n8n is away until as many wait as may.
+    droplet.outside.n8n.borrow_mut().phase = Phase::Refusing;
     let jobs: Vec<_> = (0..many).map(|_| droplet.push(command("ACTIVATE_WORKFLOW"))).collect();
+    let waiting = || {
+        let records = droplet.outside.hub.records();
+        let count = |is: fn(&Record) -> bool| records.iter().filter(|record| is(&record.record)).count() as u64;
+        count(|r| matches!(r, Record::Accepted { .. })) - count(|r| matches!(r, Record::Result(_)))
+    };
     droplet
         .while_running(async {
+            wait_for(|| async { (waiting() >= OPEN_COMMANDS_MAX).then_some(()) }).await;
+            droplet.outside.n8n.borrow_mut().phase = Phase::Up;
             for job in jobs {
                 assert_eq!(droplet.result(job).await.state, OutcomeState::Succeeded);
             }
