@@ -150,6 +150,8 @@ impl<W: World> Agent<W> {
             journal: &self.journal,
             identity: &self.identity,
             workspace_id: self.settings.workspace_id,
+            stack: self.settings.stack.as_ref(),
+            stack_secrets: &self.stack,
         }
     }
 
@@ -195,6 +197,7 @@ impl<W: World> Agent<W> {
                 tokio::task::yield_now().await;
                 continue;
             }
+            self.converge(&exec).await?;
             let round = exec.reconcile().await?;
             if let Reconciled::NotNow(error) = &round {
                 tracing::warn!(code = error.code, "cannot compare n8n with what was deployed: {error}");
@@ -217,6 +220,16 @@ impl<W: World> Agent<W> {
                 () = self.world.clock().sleep(self.until_next_round()) => {}
             }
         }
+    }
+
+    /// Puts the stack right. What cannot be done now is done by a later round.
+    async fn converge(&self, exec: &Exec<'_, W>) -> Result<(), Fatal> {
+        match exec.converge().await? {
+            Ok(done) if done.is_empty() => {}
+            Ok(_) => self.mail.notify_one(),
+            Err(error) => tracing::warn!(code = error.code, "cannot put the stack right: {error}"),
+        }
+        Ok(())
     }
 
     /// Runs the oldest open command that changes something; answers whether there was one.

@@ -8,6 +8,8 @@ use genesis_shared::limits::{HEARTBEAT_INTERVAL_S, METRICS_INTERVAL_S, POLL_WAIT
 use genesis_shared::wire::AgentConfig;
 use serde::Deserialize;
 
+use crate::core::stack::StackSettings;
+
 /// Where n8n is when nothing is said: the container's port on the droplet's loopback.
 const N8N_URL: &str = "http://127.0.0.1:5678";
 /// Activating a workflow registers its webhooks with other services, which takes them seconds.
@@ -69,6 +71,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// n8n.
     pub n8n: N8nSettings,
+    /// The stack that the agent looks after; `None` where somebody else does.
+    pub stack: Option<StackSettings>,
 }
 
 /// How to reach n8n.
@@ -161,6 +165,7 @@ impl Settings {
             provisioning_token_file: raw.provisioning_token_file,
             ignore_quarantine: raw.ignore_quarantine,
             labels: raw.labels,
+            stack: None,
             n8n: N8nSettings {
                 url: check("n8n.url", &n8n_url, &["http://", "https://"], "it must begin with http:// or https://")?,
                 owner_email: raw.n8n.owner_email.unwrap_or_else(|| OWNER_EMAIL.to_owned()),

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{Action, Class, CommandError, CommandWire};
+use crate::command::{Action, Class, Command, CommandError, CommandWire};
 use crate::grant::{self, Grant, GrantError};
 use crate::id::{BundleId, KeyId, WorkspaceId};
 use crate::jws::{Jws, JwsError, Verified};
 use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_COMMANDS_MAX, BUNDLE_WORKSPACES_MAX, GRANT_BYTES_MAX};
 use crate::mutant::Check;
+use crate::stack::StackCommand;
 use crate::timestamp::Timestamp;
 use crate::trust::TrustRoot;
 
@@ -186,9 +187,11 @@ impl Bundle {
     /// What is destroyed is counted by the operator too: a slip of the hand is noticed before it reaches a droplet.
     fn check_counts(&self, actions: &[Action]) -> Result<(), BundleError> {
         let Some(force) = &self.force else { return Ok(()) };
-        for (action, name) in
-            [(Action::DeleteWorkflow, "workflows_deleted"), (Action::DeleteCredential, "credentials_deleted")]
-        {
+        for (action, name) in [
+            (Action::DeleteWorkflow, "workflows_deleted"),
+            (Action::DeleteCredential, "credentials_deleted"),
+            (Action::Restore, "databases_restored"),
+        ] {
             let counted = actions.iter().filter(|other| **other == action).count() as u64;
             let expected = force.expect.get(name).copied().unwrap_or(0);
             if counted != expected {
@@ -231,6 +234,11 @@ impl Bundle {
             match command.parse() {
                 Ok(command) if command.is_sealed() && self.targets.single().is_none() => {
                     return invalid(format!("command {n} carries a sealed secret, so targets must be one workspace"));
+                }
+                Ok(Command::Stack(StackCommand::Restore(_))) if self.targets.single().is_none() => {
+                    return invalid(format!(
+                        "command {n} names a backup of one droplet, so targets must be one workspace"
+                    ));
                 }
                 // An action of a later version is for the agent to refuse; the hub may be older than the agent.
                 Ok(_) | Err(CommandError::Unsupported(_)) => {}

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::desired::DesiredState;
 use crate::id::{CredentialName, CredentialType, WorkflowKey};
+use crate::limits::LOG_LINES_MAX;
 use crate::seal::Sealed;
+use crate::stack::{GetLogs, StackCommand};
 use crate::timestamp::Timestamp;
 
 /// How much harm an action can do; the trust root asks for a number of distinct signers per class.
@@ -159,6 +161,8 @@ pub enum Command {
     DeleteWorkflow(WorkflowRef),
     /// Deletes a credential that no managed workflow uses. Cannot be undone.
     DeleteCredential(CredentialRef),
+    /// Does something with the stack around n8n.
+    Stack(StackCommand),
 }
 
 /// Payload of `COLLECT_METRICS`.
@@ -258,20 +262,34 @@ impl CommandWire {
                 state.check().map_err(|why| CommandError::Payload { action, why })?;
                 Ok(Command::ApplyState(Box::new(state)))
             }
-            Action::GetLogs
-            | Action::AddTrackingDomain
-            | Action::RemoveTrackingDomain
-            | Action::RestartN8n
-            | Action::PullImage
-            | Action::SwapContainer
-            | Action::Backup
-            | Action::Restore
-            | Action::Quiesce
-            | Action::UpdateAgent
-            | Action::Suspend
-            | Action::ResumeService
-            | Action::Decommission => Err(CommandError::Unsupported(action)),
+            Action::GetLogs => {
+                let wish: GetLogs = payload(action, self.payload)?;
+                if !(1..=LOG_LINES_MAX).contains(&wish.lines) {
+                    let why = format!("{} lines; from 1 to {LOG_LINES_MAX} are answered", wish.lines);
+                    return Err(CommandError::Payload { action, why });
+                }
+                Ok(Command::Stack(StackCommand::GetLogs(wish)))
+            }
+            Action::PullImage => payload(action, self.payload).map(StackCommand::PullImage).map(Command::Stack),
+            Action::SwapContainer => payload(action, self.payload).map(StackCommand::SwapContainer).map(Command::Stack),
+            Action::Restore => payload(action, self.payload).map(StackCommand::Restore).map(Command::Stack),
+            Action::RestartN8n => payload::<Nothing>(action, self.payload).map(|_| StackCommand::RestartN8n.into()),
+            Action::Backup => payload::<Nothing>(action, self.payload).map(|_| StackCommand::Backup.into()),
+            Action::Quiesce => payload::<Nothing>(action, self.payload).map(|_| StackCommand::Quiesce.into()),
+            Action::Suspend => payload::<Nothing>(action, self.payload).map(|_| StackCommand::Suspend.into()),
+            Action::ResumeService => {
+                payload::<Nothing>(action, self.payload).map(|_| StackCommand::ResumeService.into())
+            }
+            Action::AddTrackingDomain | Action::RemoveTrackingDomain | Action::UpdateAgent | Action::Decommission => {
+                Err(CommandError::Unsupported(action))
+            }
         }
+    }
+}
+
+impl From<StackCommand> for Command {
+    fn from(command: StackCommand) -> Self {
+        Self::Stack(command)
     }
 }
 
@@ -292,6 +310,7 @@ impl Command {
             Self::DeactivateWorkflow(_) => Action::DeactivateWorkflow,
             Self::DeleteWorkflow(_) => Action::DeleteWorkflow,
             Self::DeleteCredential(_) => Action::DeleteCredential,
+            Self::Stack(command) => command.action(),
         }
     }
 
@@ -309,7 +328,8 @@ impl Command {
             | Self::ActivateWorkflow(_)
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
-            | Self::DeleteCredential(_) => vec![],
+            | Self::DeleteCredential(_)
+            | Self::Stack(_) => vec![],
         }
     }
 
@@ -332,7 +352,8 @@ impl Command {
             | Self::ActivateWorkflow(_)
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
-            | Self::DeleteCredential(_) => &[],
+            | Self::DeleteCredential(_)
+            | Self::Stack(_) => &[],
         }
     }
 
@@ -365,7 +386,7 @@ mod tests {
         let parse = |action: &str, payload| CommandWire { action: action.into(), payload }.parse().unwrap_err();
         assert_eq!(parse("FORMAT_DISK", None).code(), "unknown_action");
         assert_eq!(parse("health_check", None).code(), "unknown_action");
-        assert_eq!(parse("SWAP_CONTAINER", None).code(), "unsupported_action");
+        assert_eq!(parse("UPDATE_AGENT", None).code(), "unsupported_action");
         assert_eq!(parse("HEALTH_CHECK", Some(json!({"x": 1}))).code(), "invalid_payload");
         assert_eq!(parse("ACTIVATE_WORKFLOW", None).code(), "invalid_payload");
         assert!(parse("ACTIVATE_WORKFLOW", None).to_string().contains("key"));

@@ -156,3 +156,37 @@ pub const METRICS_INTERVAL_S: u64 = 900;
 
 /// Seconds between two reconciliations unless the hub says otherwise.
 pub const RECONCILE_INTERVAL_S: u64 = 900;
+
+/// Lines of a log that are answered where nothing is said.
+pub const LOG_LINES: u32 = 200;
+
+/// Lines of a log that can be asked for; `LOG_BYTES_MAX` cuts long ones sooner.
+pub const LOG_LINES_MAX: u32 = 1_000;
+
+/// Bytes of a log in one answer: what may be sealed is the narrowest gate on its way.
+pub const LOG_BYTES_MAX: usize = SEALED_BYTES_MAX / 2;
+
+/// How long a swap looks for a moment without running executions while requests still pass.
+pub const QUIET_WAIT_S: u64 = 300;
+
+/// How long running executions may take to end once requests are held; n8n itself waits as long when it is stopped.
+pub const DRAIN_WAIT_S: u64 = 30;
+
+/// How long a started service may take until it answers (spec: "60 s without health").
+pub const READY_WAIT_S: u64 = 60;
+
+/// How long the container engine is waited for before a step gives up: a machine that boots, an engine's update.
+pub const ENGINE_WAIT_S: u64 = 600;
+
+/// How long image and database of before a swap are kept.
+pub const PREVIOUS_KEPT_MS: i64 = 48 * 3600 * 1000;
+
+/// MiB that must be free to pull an image: n8n's is about 900 on disk, and while it is unpacked its layers are there
+/// twice.
+pub const IMAGE_ROOM_MB: u64 = 2_048;
+
+/// MiB that must stay free beside a copy of the database.
+pub const SNAPSHOT_RESERVE_MB: u64 = 256;
+
+/// Dumps of the database that are kept on the droplet; the oldest gives way.
+pub const BACKUPS_MAX: usize = 3;

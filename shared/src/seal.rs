@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{CredentialName, CredentialType, DropletId, PublicKey, WorkflowKey, WorkspaceId};
 use crate::limits::SEALED_BYTES_MAX;
 use crate::secret::Secret;
+use crate::stack::Service;
 
 /// HPKE `info`: the name of this scheme and its version.
 const INFO: &[u8] = b"genesis-seal-v1";
@@ -47,6 +48,10 @@ impl Context {
     /// What a droplet deposits for the recovery key.
     pub fn escrow(workspace: WorkspaceId, droplet: &DropletId) -> Self {
         Self(format!("escrow\n{workspace}\n{droplet}"))
+    }
+    /// Lines of a container's log, for whoever asked for them.
+    pub fn logs(workspace: WorkspaceId, container: Service) -> Self {
+        Self(format!("logs\n{workspace}\n{container}"))
     }
     /// The associated data: lines of ASCII, none of whose parts can hold a line break.
     pub fn aad(&self) -> &[u8] {

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::id::{Digest, IdError};
+use crate::command::Action;
+use crate::id::{Digest, IdError, PublicKey};
+use crate::limits::LOG_LINES;
+use crate::timestamp::Timestamp;
 
 /// One container of the stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -106,6 +109,145 @@ impl Serialize for ImageRef {
 }
 
 impl<'de> Deserialize<'de> for ImageRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A command for the stack (protocol.md, "Actions").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StackCommand {
+    /// Brings an image to the droplet, for a later swap.
+    PullImage(ImageTarget),
+    /// Puts a service on another image, without a lost request, or leaves it as it was.
+    SwapContainer(ImageTarget),
+    /// Stops n8n and starts it again, while requests wait.
+    RestartN8n,
+    /// Answers with the last lines of a container's log.
+    GetLogs(GetLogs),
+    /// Writes a dump of n8n's database on the droplet.
+    Backup,
+    /// Puts n8n's database back to what a dump holds.
+    Restore(BackupRef),
+    /// Finishes what runs and stops n8n, so that the machine may be switched off.
+    Quiesce,
+    /// Stops n8n until the service is resumed.
+    Suspend,
+    /// Ends a suspension or a quiet that no power-off followed.
+    ResumeService,
+}
+
+impl StackCommand {
+    /// Which action this is.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::PullImage(_) => Action::PullImage,
+            Self::SwapContainer(_) => Action::SwapContainer,
+            Self::RestartN8n => Action::RestartN8n,
+            Self::GetLogs(_) => Action::GetLogs,
+            Self::Backup => Action::Backup,
+            Self::Restore(_) => Action::Restore,
+            Self::Quiesce => Action::Quiesce,
+            Self::Suspend => Action::Suspend,
+            Self::ResumeService => Action::ResumeService,
+        }
+    }
+
+    /// Whether it stops or replaces something, so that nothing else may be in its bundle: what follows would have to be
+    /// undone over a stack that is not the one it was done on.
+    pub fn must_be_alone(&self) -> bool {
+        match self {
+            Self::PullImage(_) | Self::GetLogs(_) | Self::Backup => false,
+            Self::SwapContainer(_)
+            | Self::RestartN8n
+            | Self::Restore(_)
+            | Self::Quiesce
+            | Self::Suspend
+            | Self::ResumeService => true,
+        }
+    }
+}
+
+fn n8n() -> Service {
+    Service::N8n
+}
+
+fn log_lines() -> u32 {
+    LOG_LINES
+}
+
+/// Payload of `PULL_IMAGE` and `SWAP_CONTAINER`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageTarget {
+    /// Which container; n8n if it is not said.
+    #[serde(default = "n8n")]
+    pub service: Service,
+    /// The image, pinned by digest.
+    pub image: ImageRef,
+}
+
+/// Payload of `GET_LOGS`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetLogs {
+    /// Which container; n8n if it is not said.
+    #[serde(default = "n8n")]
+    pub container: Service,
+    /// How many lines, the newest; at most [`crate::limits::LOG_LINES_MAX`].
+    #[serde(default = "log_lines")]
+    pub lines: u32,
+    /// Only lines since this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The key of who asks: the lines are then sealed, and the hub stores what it cannot read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<PublicKey>,
+}
+
+/// Payload of `RESTORE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupRef {
+    /// What `BACKUP` answered as `backup`.
+    pub backup: BackupId,
+}
+
+/// The name of a backup: the id of the bundle that asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackupId(String);
+
+impl BackupId {
+    /// The name as text, fit for a file's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BackupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BackupId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        match (1..=64).contains(&text.len()) && text.bytes().all(is_plain) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(IdError::new(text, "the id of a backup: 1 to 64 of A-Z a-z 0-9 -")),
+        }
+    }
+}
+
+impl Serialize for BackupId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BackupId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }

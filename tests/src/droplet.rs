@@ -58,6 +58,7 @@ impl Droplet {
         let base = std::path::Path::new("/dev/shm");
         let folder = if base.is_dir() { TempDir::new_in(base) } else { TempDir::new() }.unwrap();
         let settings = Settings {
+            stack: None,
             hub_url: "https://hub.sim".into(),
             hub_ca_file: None,
             workspace_id: workspace,

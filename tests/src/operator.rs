@@ -119,8 +119,11 @@ impl Operator {
     /// Commands as a signed bundle: what destroys is counted, and signed by two.
     pub fn ask(&self, workspace: WorkspaceId, commands: Vec<CommandWire>, now: Timestamp) -> String {
         let count = |action: &str| commands.iter().filter(|command| command.action == action).count() as u64;
-        let expect =
-            [("workflows_deleted", count("DELETE_WORKFLOW")), ("credentials_deleted", count("DELETE_CREDENTIAL"))];
+        let expect = [
+            ("workflows_deleted", count("DELETE_WORKFLOW")),
+            ("credentials_deleted", count("DELETE_CREDENTIAL")),
+            ("databases_restored", count("RESTORE")),
+        ];
         let expect: BTreeMap<String, u64> = expect.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
         let mut bundle = self.bundle_at(workspace, commands, now);
         if expect.values().any(|count| *count > 0) {

@@ -24,5 +24,6 @@ pub mod plan;
 pub mod saga;
 pub mod stack;
 pub mod step;
+pub mod swap;
 pub mod timer;
 pub mod workflow;

@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use genesis_shared::command::{Command, DeployWorkflow, InjectCredential};
 use genesis_shared::desired::DesiredState;
 use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
+use genesis_shared::stack::StackCommand;
 use serde::{Deserialize, Serialize};
 
 use crate::core::mapper::{self, Binding, Problem};
+use crate::core::stack::{StackRow, StackSettings};
 use crate::core::step::{CredentialRow, Step, StepError, WorkflowRow};
+use crate::core::swap;
 
 /// What is to be done, as the journal keeps it.
 ///
@@ -32,6 +35,8 @@ pub struct Known {
     pub workflows: BTreeMap<WorkflowKey, WorkflowRow>,
     /// The generation of the desired state that was applied last; 0 before the first.
     pub generation: u64,
+    /// What the stack is to be.
+    pub stack: StackRow,
 }
 
 /// Sealed variables, opened, by index of their command and the workflow they are for.
@@ -45,8 +50,15 @@ pub type Uses = BTreeMap<CredentialName, BTreeSet<WorkflowKey>>;
 /// # Errors
 /// `cannot_map`: placeholders, bindings or types that do not fit, all of them; `unknown_workflow`,
 /// `unknown_credential`: a key or name that is neither known nor brought by an earlier command; `credential_in_use`;
+/// `no_stack`, `must_be_alone`: a command for a stack that is not looked after, or that must not share its bundle;
 /// `generation_not_newer`: a desired state that was applied already, or one before it.
-pub fn plan(commands: &[Command], known: &Known, uses: Uses, opened: &OpenedVariables) -> Result<Plan, StepError> {
+pub fn plan(
+    commands: &[Command],
+    known: &Known,
+    uses: Uses,
+    opened: &OpenedVariables,
+    settings: Option<&StackSettings>,
+) -> Result<Plan, StepError> {
     let types = known.credentials.values().map(|row| (row.name.clone(), row.credential_type.clone())).collect();
     let keys = known.workflows.keys().cloned().collect();
     let generation = known.generation;
@@ -56,6 +68,7 @@ pub fn plan(commands: &[Command], known: &Known, uses: Uses, opened: &OpenedVari
         keys,
         uses,
         generation,
+        stack: (settings, &known.stack),
         opened,
         replaces: false,
         steps: Vec::new(),
@@ -74,6 +87,7 @@ struct Planner<'a> {
     keys: BTreeSet<WorkflowKey>,
     uses: Uses,
     generation: u64,
+    stack: (Option<&'a StackSettings>, &'a StackRow),
     opened: &'a OpenedVariables,
     /// Whether a credential may be replaced by another one, whose predecessor is removed in the end.
     replaces: bool,
@@ -126,8 +140,28 @@ impl Planner<'_> {
                 self.types.remove(&target.name);
                 Step::DeleteCredential { command, name: target.name.clone() }
             }
+            Command::Stack(wish) => return self.stack(command, wish),
         };
         self.steps.push(step);
+        Ok(())
+    }
+
+    /// The steps for the stack. What stops or replaces something is alone in its bundle.
+    fn stack(&mut self, command: usize, wish: &StackCommand) -> Result<(), StepError> {
+        let refuse = |code: &str, message: String| StepError { code: code.into(), message, retryable: false };
+        let action = wish.action();
+        let (Some(settings), row) = self.stack else {
+            let message = format!("{action}: this agent looks after no stack; its configuration has no [stack]");
+            return Err(refuse("no_stack", message));
+        };
+        if wish.must_be_alone() && self.commands.len() > 1 {
+            let message =
+                format!("{action} must be the only command of its bundle; sign the others in one of their own");
+            return Err(refuse("must_be_alone", message));
+        }
+        let steps = swap::steps(wish, |service| row.image(service, settings).cloned(), row)
+            .map_err(|(code, message)| refuse(code, message))?;
+        self.steps.extend(steps.into_iter().map(|step| Step::Stack { command, step }));
         Ok(())
     }
 
@@ -309,7 +343,7 @@ mod tests {
         Command::ActivateWorkflow(WorkflowRef { key: key.parse().unwrap() })
     }
     fn planned(commands: &[Command]) -> Result<Vec<String>, StepError> {
-        let plan = plan(commands, &Known::default(), Uses::new(), &OpenedVariables::new())?;
+        let plan = plan(commands, &Known::default(), Uses::new(), &OpenedVariables::new(), None)?;
         Ok(plan.steps.iter().map(Step::title).collect())
     }
 
@@ -341,7 +375,7 @@ mod tests {
     #[test]
     fn what_uses_a_credential_follows_it_before_the_old_one_goes() {
         let commands = [inject("mail", "smtp"), deploy("a", "smtp", "mail"), rotate("mail", "smtp")];
-        let plan = plan(&commands, &Known::default(), Uses::new(), &OpenedVariables::new()).unwrap();
+        let plan = plan(&commands, &Known::default(), Uses::new(), &OpenedVariables::new(), None).unwrap();
         let titles: Vec<_> = plan.steps.iter().map(Step::title).collect();
         assert_eq!(titles[3..], ["put_credential mail", "repoint a", "remove_doubles"]);
         assert_eq!(plan.commit_point, 5, "there is no way back once the old one is gone");
@@ -368,7 +402,7 @@ mod tests {
         assert_eq!(planned(&[state(1)]).unwrap(), expected);
         assert_eq!(planned(&[state(2), state(2)]).unwrap_err().code, "generation_not_newer");
         let known = Known { generation: 5, ..Known::default() };
-        let old = plan(&[state(5)], &known, Uses::new(), &OpenedVariables::new());
+        let old = plan(&[state(5)], &known, Uses::new(), &OpenedVariables::new(), None);
         assert_eq!(old.unwrap_err().code, "generation_not_newer");
     }
 
@@ -394,7 +428,7 @@ mod tests {
     fn a_deletion_is_where_the_way_back_ends() {
         let delete = Command::DeleteWorkflow(WorkflowRef { key: "a".parse().unwrap() });
         let commands = [inject("mail", "smtp"), deploy("a", "smtp", "mail"), delete, Command::HealthCheck];
-        let plan = plan(&commands, &Known::default(), Uses::new(), &OpenedVariables::new()).unwrap();
+        let plan = plan(&commands, &Known::default(), Uses::new(), &OpenedVariables::new(), None).unwrap();
         assert_eq!(plan.steps[plan.commit_point].title(), "delete_workflow a");
     }
 

@@ -76,9 +76,12 @@ pub struct StackRow {
     /// Host names beside the configured one; `true` for the primary one.
     #[serde(default)]
     pub domains: BTreeMap<String, bool>,
-    /// Services that were told to stay stopped.
+    /// n8n was stopped so that the machine may be switched off; the next boot ends it.
     #[serde(default)]
-    pub stopped: Vec<Service>,
+    pub quiesced: bool,
+    /// n8n was stopped until the service is resumed.
+    #[serde(default)]
+    pub suspended: bool,
 }
 
 /// What a swap left behind.

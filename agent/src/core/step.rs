@@ -7,6 +7,9 @@ use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::core::stack::StackRow;
+use crate::core::swap::StackStep;
+
 /// One effect. It names the command of its bundle that it serves; whatever is secret stays sealed in that bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +103,13 @@ pub enum Step {
         /// Index of the command in its bundle.
         command: usize,
     },
+    /// Does something with the stack around n8n.
+    Stack {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// What.
+        step: StackStep,
+    },
 }
 
 impl Step {
@@ -119,7 +129,8 @@ impl Step {
             | Self::CheckHealth { command }
             | Self::ListState { command }
             | Self::Verify { command }
-            | Self::CollectMetrics { command } => *command,
+            | Self::CollectMetrics { command }
+            | Self::Stack { command, .. } => *command,
         }
     }
 
@@ -140,6 +151,7 @@ impl Step {
             Self::ListState { .. } => "list_state".to_owned(),
             Self::Verify { .. } => "verify".to_owned(),
             Self::CollectMetrics { .. } => "collect_metrics".to_owned(),
+            Self::Stack { step, .. } => step.title(),
         }
     }
 
@@ -153,6 +165,7 @@ impl Step {
             | Self::Deactivate { .. }
             | Self::DeleteWorkflow { .. }
             | Self::DeleteCredential { .. } => true,
+            Self::Stack { step, .. } => step.has_effect(),
             // What it removes was never wanted.
             Self::RemoveDoubles { .. }
             | Self::NoteGeneration { .. }
@@ -166,7 +179,10 @@ impl Step {
 
     /// Whether it can be taken back. A plan's commit point is its first step that cannot.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::DeleteWorkflow { .. } | Self::DeleteCredential { .. })
+        match self {
+            Self::Stack { step, .. } => step.is_final(),
+            other => matches!(other, Self::DeleteWorkflow { .. } | Self::DeleteCredential { .. }),
+        }
     }
 
     /// The workflow that it makes refer to the managed credentials as they are now.
@@ -251,6 +267,9 @@ pub struct StepOutput {
     /// The generation to keep when the whole command succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+    /// What the stack is to be when the whole command succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<StackRow>,
 }
 
 /// A managed thing that was deleted.
@@ -266,7 +285,7 @@ pub enum Removed {
 impl StepOutput {
     /// An output that changes nothing in the id map.
     pub fn answer(answer: Value) -> Self {
-        Self { answer, credential: None, workflow: None, removed: None, generation: None }
+        Self { answer, credential: None, workflow: None, removed: None, generation: None, stack: None }
     }
 }
 

@@ -99,6 +99,26 @@ pub fn marker_of(workflow: &Value) -> Option<WorkflowKey> {
     workflow.get("staticData")?.get(MARKER[0])?.get(MARKER[1])?.as_str()?.parse().ok()
 }
 
+/// A production webhook of a workflow and a method that it does not take: asking for it with that one shows whether n8n
+/// knows it, and runs nothing (n8n answers "not registered for … requests").
+pub fn webhook_probe(workflow: &Value) -> Option<(&'static str, String)> {
+    let nodes = workflow.get("nodes").and_then(Value::as_array)?;
+    let node = nodes.iter().find(|node| {
+        let plain = node.pointer("/parameters/multipleMethods").is_none_or(|several| several == false);
+        let path = node.pointer("/parameters/path").and_then(Value::as_str).unwrap_or_default();
+        node.get("type").and_then(Value::as_str) == Some("n8n-nodes-base.webhook")
+            && node.get("disabled").is_none_or(|disabled| disabled == false)
+            && plain
+            && !path.trim_matches('/').is_empty()
+            && !path.starts_with('=')
+            && !path.contains(':')
+    })?;
+    let path = node.pointer("/parameters/path").and_then(Value::as_str)?.trim_matches('/').to_owned();
+    // n8n's own default is GET.
+    let takes = node.pointer("/parameters/httpMethod").and_then(Value::as_str).unwrap_or("GET");
+    Some((if takes == "GET" { "POST" } else { "GET" }, path))
+}
+
 /// The addresses of a workflow's webhooks that are known without running it (n8n facts, §4).
 pub fn webhook_urls(workflow: &Value, base: &str) -> Vec<String> {
     let nodes = workflow.get("nodes").and_then(Value::as_array).into_iter().flatten();

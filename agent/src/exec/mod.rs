@@ -4,6 +4,8 @@
 //! repeated: `perform` observes before every act, so that the second try after a crash, a timeout or a half answer
 //! finds what the first one did.
 
+mod converge;
+mod logs;
 mod look;
 pub mod mutant;
 mod observe;
@@ -13,6 +15,7 @@ pub mod reconcile;
 mod replace;
 pub(crate) mod result;
 mod sealed;
+mod stack;
 pub mod twice;
 mod undo;
 
@@ -30,6 +33,7 @@ use genesis_shared::timestamp::Timestamp;
 
 use crate::core::plan::{Known, Plan, Uses, plan};
 use crate::core::saga::{End, Event, Next, SagaState, StepState};
+use crate::core::stack::StackSettings;
 use crate::core::step::{Before, CredentialRow, Removed, Source, Step, StepError, StepOutput, WorkflowRow};
 use crate::core::timer::backoff;
 use crate::exec::mutant::Mutant;
@@ -38,6 +42,7 @@ use crate::exec::twice::Twice;
 use crate::identity::Identity;
 use crate::journal::{Ending, Journal, JournalError, Lane, MapChanges, OpenCommand};
 use crate::ports::{Clock, EffectError, Entropy, ErrorKind, Workflows, World};
+use crate::stack_secrets::StackSecrets;
 
 /// How long n8n gets to finish what it was at when it answers again after a silence.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -58,6 +63,10 @@ pub struct Exec<'a, W> {
     pub identity: &'a Identity,
     /// This tenant.
     pub workspace_id: WorkspaceId,
+    /// How the stack is set up; `None` where the agent looks after no stack.
+    pub stack: Option<&'a StackSettings>,
+    /// The stack's secrets.
+    pub stack_secrets: &'a StackSecrets,
 }
 
 /// A command in the middle of its run: everything that is derived from its row.
@@ -87,6 +96,7 @@ impl Running {
                 known.credentials.extend(output.credential.iter().map(|row| (row.name.clone(), row.clone())));
                 known.workflows.extend(output.workflow.iter().map(|row| (row.key.clone(), row.clone())));
                 known.generation = output.generation.unwrap_or(known.generation);
+                known.stack = output.stack.clone().unwrap_or(known.stack);
                 match &output.removed {
                     Some(Removed::Credential(name)) => drop(known.credentials.remove(name)),
                     Some(Removed::Workflow(key)) => drop(known.workflows.remove(key)),
@@ -179,7 +189,7 @@ impl<W: World> Exec<'_, W> {
                     return self.end_early(&command, OutcomeState::Expired, error).map(|()| None);
                 }
                 let uses = self.uses(&base);
-                match self.open_all(&commands).and_then(|opened| plan(&commands, &base, uses, &opened)) {
+                match self.open_all(&commands).and_then(|opened| plan(&commands, &base, uses, &opened, self.stack)) {
                     Ok(plan) => {
                         self.journal.planned(command.seq, &plan)?;
                         plan
@@ -359,13 +369,18 @@ impl<W: World> Exec<'_, W> {
                     credentials: own.credentials.into_values().collect(),
                     workflows: own.workflows.into_values().collect(),
                     generation: (own.generation > running.base.generation).then_some(own.generation),
+                    stack: running.state.steps.iter().rev().find_map(|step| step.output()?.stack.clone()),
                 }
             }
             End::Failed(_) => MapChanges::default(),
             End::Stuck(_) => running.doubtful(),
         };
         let event = running.command.events.last().map(|(_, event)| event.clone()).filter(|e| *e != Event::Resumed);
-        self.journal.finish(&Ending { seq: running.command.seq, event, result: &result, changes }, now)?;
+        if matches!(end, End::Stuck(_)) {
+            self.let_go(&running.plan);
+        }
+        let told = stack::told(running, end);
+        self.journal.finish(&Ending { seq: running.command.seq, event, result: &result, changes, told }, now)?;
         tracing::info!(job = %result.job_id, code = result.code, state = ?result.state, "command ended");
         Ok(())
     }
@@ -393,7 +408,7 @@ impl<W: World> Exec<'_, W> {
             let known = self.journal.known()?;
             changes.credentials = known.credentials.values().map(doubt_credential).collect();
         }
-        let ending = Ending { seq: command.seq, event: None, result: &result, changes };
+        let ending = Ending { seq: command.seq, event: None, result: &result, changes, told: None };
         self.journal.finish(&ending, now)
     }
 

@@ -41,7 +41,8 @@ impl<W: World> Exec<'_, W> {
             | Step::CheckHealth { .. }
             | Step::ListState { .. }
             | Step::Verify { .. }
-            | Step::CollectMetrics { .. } => Ok(Before::default()),
+            | Step::CollectMetrics { .. }
+            | Step::Stack { .. } => Ok(Before::default()),
         }
     }
 

@@ -56,6 +56,7 @@ impl<W: World> Exec<'_, W> {
                 let Command::CollectMetrics(wish) = command else { return Err(misfit()) };
                 self.collect_metrics(wish).await
             }
+            Step::Stack { command, step } => self.perform_stack(running, *command, step, known).await,
         }
     }
 

@@ -96,6 +96,9 @@ fn output(running: &Running) -> Value {
         if let Command::ApplyState(_) = command {
             return applied(answers(n));
         }
+        if let Command::Stack(_) = command {
+            return super::stack::answer(running, answers(n));
+        }
         answers(n).next().map_or(Value::Null, |(_, answer)| answer.clone())
     };
     running.commands.iter().enumerate().map(answer).collect()

@@ -24,6 +24,7 @@ impl<W: World> Exec<'_, W> {
             // From the commit point on nothing is undone; the saga does not come here.
             Step::DeleteWorkflow { key, .. } => Err(cannot_restore(&format!("workflow {key}"))),
             Step::DeleteCredential { name, .. } => Err(cannot_restore(&format!("credential {name}"))),
+            Step::Stack { step, .. } => self.undo_stack(step, base).await,
             Step::RemoveDoubles { .. }
             | Step::NoteGeneration { .. }
             | Step::CheckReferences { .. }
@@ -147,7 +148,8 @@ impl<W: World> Exec<'_, W> {
                 | Command::HealthCheck
                 | Command::ListState
                 | Command::Verify
-                | Command::CollectMetrics(_) => {}
+                | Command::CollectMetrics(_)
+                | Command::Stack(_) => {}
             }
         }
         let sources = sources.into_iter();

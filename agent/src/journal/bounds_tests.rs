@@ -33,7 +33,7 @@ fn run(journal: &Journal, n: i64, changes: MapChanges) -> i64 {
     journal.planned(seq, &Plan { steps: vec![Step::CheckHealth { command: 0 }], commit_point: 1 }).unwrap();
     journal.append(seq, &Event::Resumed, at(n)).unwrap();
     let result = CommandResult { output: json!(["long"]), bundle_id: Some(id(n)), ..result(1) };
-    journal.finish(&Ending { seq, event: None, result: &result, changes }, at(n)).unwrap();
+    journal.finish(&Ending { seq, event: None, result: &result, changes, told: None }, at(n)).unwrap();
     seq
 }
 
@@ -108,7 +108,7 @@ fn the_file_gives_back_what_a_burst_took() {
         let new = NewCommand { bundle_id: id(n), bundle: &bundle, signed_at: at(n), ..new_command(1) };
         let seq = journal.accept(&new, at(n)).unwrap();
         journal
-            .finish(&Ending { seq, event: None, result: &result(1), changes: MapChanges::default() }, at(n))
+            .finish(&Ending { seq, event: None, result: &result(1), changes: MapChanges::default(), told: None }, at(n))
             .unwrap();
     }
     let before = journal.extent().unwrap();

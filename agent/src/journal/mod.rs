@@ -16,11 +16,12 @@ pub mod record;
 pub mod sqlite;
 
 use genesis_shared::id::{BundleId, Digest, JobId};
-use genesis_shared::report::CommandResult;
+use genesis_shared::report::{CommandResult, Event as ReportedEvent};
 use genesis_shared::timestamp::Timestamp;
 
 use crate::core::plan::Plan;
 use crate::core::saga::Event;
+use crate::core::stack::StackRow;
 use crate::core::step::{CredentialRow, Removed, WorkflowRow};
 
 pub use sqlite::Journal;
@@ -149,6 +150,8 @@ pub struct MapChanges {
     pub removed: Vec<Removed>,
     /// The generation of the desired state, if one was applied.
     pub generation: Option<u64>,
+    /// What the stack is to be, if that changes.
+    pub stack: Option<StackRow>,
 }
 
 /// How a command ends.
@@ -162,4 +165,6 @@ pub struct Ending<'a> {
     pub result: &'a CommandResult,
     /// What the id map gains; empty unless it succeeded.
     pub changes: MapChanges,
+    /// What is worth telling beside the result.
+    pub told: Option<ReportedEvent>,
 }

@@ -20,6 +20,7 @@ use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, rec
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
+use crate::core::stack::StackRow;
 use crate::core::step::{CredentialRow, Removed, WorkflowRow};
 
 /// An open journal. One agent, one task, one connection: a second process on the same file is refused by a lock.
@@ -229,8 +230,12 @@ impl Journal {
         let event = ending.event.as_ref().map(|event| self.encode(event)).transpose()?;
         let outcome = self.encode(ending.result)?;
         let report = self.parcel(&Record::Result(ending.result.clone()))?;
+        let told = ending.told.as_ref().map(|event| self.parcel(&Record::Event(event.clone()))).transpose()?;
         let rows = self.encode_rows(&ending.changes)?;
         self.write(|tx| {
+            if let Some(told) = &told {
+                push(tx, now, told)?;
+            }
             if let Some(event) = &event {
                 append(tx, ending.seq, now, event)?;
             }
@@ -271,6 +276,7 @@ impl Journal {
             workflows: workflows.collect::<Result<_>>()?,
             removed: changes.removed.clone(),
             generation: changes.generation,
+            stack: changes.stack.as_ref().map(|row| self.encode(row)).transpose()?,
         })
     }
 
@@ -286,7 +292,7 @@ impl Journal {
                 rows.collect()
             })
         };
-        let mut known = Known { generation: self.generation()?, ..Known::default() };
+        let mut known = Known { generation: self.generation()?, stack: self.stack()?, ..Known::default() };
         for (name, record) in rows("SELECT name, record FROM credential")? {
             if let Some(row) = readable(self.decode::<CredentialRow>("credential", &name, &record)) {
                 known.credentials.insert(row.name.clone(), row);
@@ -316,6 +322,15 @@ impl Journal {
     pub fn generation(&self) -> Result<u64> {
         let kept = self.meta(META_GENERATION)?.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
         Ok(kept.unwrap_or(0))
+    }
+
+    /// What the stack is to be.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or its row is damaged: to guess here would put a tenant on another image.
+    pub fn stack(&self) -> Result<StackRow> {
+        let kept = self.meta(META_STACK)?;
+        kept.map_or_else(|| Ok(StackRow::default()), |bytes| self.decode("meta", &META_STACK, &bytes))
     }
 
     /// A single value.
@@ -383,6 +398,7 @@ struct Rows {
     workflows: Vec<(String, Vec<u8>)>,
     removed: Vec<Removed>,
     generation: Option<u64>,
+    stack: Option<Vec<u8>>,
 }
 
 fn write_rows(tx: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
@@ -401,11 +417,17 @@ fn write_rows(tx: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
     if let Some(generation) = rows.generation {
         set_meta(tx, META_GENERATION, generation.to_string().as_bytes())?;
     }
+    if let Some(stack) = &rows.stack {
+        set_meta(tx, META_STACK, stack)?;
+    }
     Ok(())
 }
 
 /// Key of the single value that holds the generation of the desired state.
 const META_GENERATION: &str = "desired_generation";
+
+/// Key of the single value that holds what the stack is to be.
+const META_STACK: &str = "stack";
 
 fn append(tx: &Transaction<'_>, seq: i64, now: Timestamp, record: &[u8]) -> rusqlite::Result<()> {
     tx.execute(

@@ -95,7 +95,7 @@ fn d3_outcome_id_map_and_report_come_together() {
     };
     let result = result(1);
     let changes = MapChanges { credentials: vec![row.clone()], ..MapChanges::default() };
-    journal.finish(&Ending { seq, event: None, result: &result, changes }, at(9)).unwrap();
+    journal.finish(&Ending { seq, event: None, result: &result, changes, told: None }, at(9)).unwrap();
     assert_eq!(journal.next_open(Lane::Change).unwrap(), None);
     assert_eq!(journal.outcome(new_command(1).bundle_id).unwrap(), Some(result.clone()));
     assert_eq!(journal.known().unwrap().credentials.values().collect::<Vec<_>>(), [&row]);

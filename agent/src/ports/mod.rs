@@ -4,6 +4,7 @@
 //! file per outside system) and `sim` (a pretend droplet).
 #![allow(async_fn_in_trait, reason = "one task drives the agent; its futures need not be Send")]
 
+pub mod no_stack;
 pub mod stack;
 
 use std::time::Duration;
@@ -121,6 +122,9 @@ pub trait Workflows {
     async fn executions(&self, since: Timestamp) -> Result<(Vec<Execution>, bool), EffectError>;
     /// Deletes it. Idempotent: one that is gone is a success.
     async fn delete_workflow(&self, id: &str) -> Result<(), EffectError>;
+    /// Whether n8n knows a production webhook of this path. `method` must be one that the webhook does not take, so
+    /// that asking runs nothing.
+    async fn knows_webhook(&self, method: &'static str, path: &str) -> Result<bool, EffectError>;
 }
 
 /// The name that a managed credential carries in n8n. It is its marker: after a crash it tells whether the create
@@ -257,6 +261,12 @@ pub trait World {
     type Clock: Clock;
     /// Randomness.
     type Entropy: Entropy;
+    /// The container engine.
+    type Containers: stack::Containers;
+    /// The proxy in front of n8n.
+    type Proxy: stack::Proxy;
+    /// n8n's database.
+    type Database: stack::Database;
 
     /// n8n.
     fn workflows(&self) -> &Self::Workflows;
@@ -270,4 +280,10 @@ pub trait World {
     fn clock(&self) -> &Self::Clock;
     /// Randomness.
     fn entropy(&self) -> &Self::Entropy;
+    /// The container engine.
+    fn containers(&self) -> &Self::Containers;
+    /// The proxy in front of n8n.
+    fn proxy(&self) -> &Self::Proxy;
+    /// n8n's database.
+    fn database(&self) -> &Self::Database;
 }

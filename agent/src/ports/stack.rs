@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use genesis_shared::id::Digest;
 use genesis_shared::secret::Secret;
 use genesis_shared::stack::{ImageRef, Service};
 use genesis_shared::timestamp::Timestamp;
@@ -65,6 +66,13 @@ pub struct ContainerSpec {
     pub stop_signal: String,
     /// Health check of the engine; none where the agent looks by itself.
     pub health_command: Vec<String>,
+}
+
+impl ContainerSpec {
+    /// Tells two specs apart; a container carries the digest of the one it was made from.
+    pub fn digest(&self) -> String {
+        Digest::of(&serde_json::to_vec(self).expect("texts and numbers have a JSON form")).to_string()
+    }
 }
 
 /// A folder or volume within a container.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::ports::World;
+use crate::ports::no_stack::NoStack;
 
 /// A droplet.
 pub struct RealWorld {
@@ -70,6 +71,9 @@ impl World for RealWorld {
     type Hub = hub::RealHub;
     type Clock = clock::RealClock;
     type Entropy = clock::RealEntropy;
+    type Containers = NoStack;
+    type Proxy = NoStack;
+    type Database = NoStack;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -88,5 +92,14 @@ impl World for RealWorld {
     }
     fn entropy(&self) -> &Self::Entropy {
         &self.entropy
+    }
+    fn containers(&self) -> &NoStack {
+        &NoStack
+    }
+    fn proxy(&self) -> &NoStack {
+        &NoStack
+    }
+    fn database(&self) -> &NoStack {
+        &NoStack
     }
 }

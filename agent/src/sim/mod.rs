@@ -22,6 +22,7 @@ use genesis_shared::id::DropletId;
 
 use crate::config::N8nSettings;
 use crate::ports::World;
+use crate::ports::no_stack::NoStack;
 use crate::real::n8n::N8n;
 
 /// What survives a crash of the agent: the disk, n8n, the hub. Clones share it.
@@ -92,6 +93,9 @@ impl World for SimWorld {
     type Hub = SimHub;
     type Clock = SimClock;
     type Entropy = SimEntropy;
+    type Containers = NoStack;
+    type Proxy = NoStack;
+    type Database = NoStack;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -110,5 +114,14 @@ impl World for SimWorld {
     }
     fn entropy(&self) -> &Self::Entropy {
         &self.outside.entropy
+    }
+    fn containers(&self) -> &NoStack {
+        &NoStack
+    }
+    fn proxy(&self) -> &NoStack {
+        &NoStack
+    }
+    fn database(&self) -> &NoStack {
+        &NoStack
     }
 }

@@ -9,6 +9,7 @@ use genesis_shared::grant::Grant;
 use genesis_shared::id::{BundleId, KeyId};
 use genesis_shared::jws::Verified;
 use genesis_shared::limits::{BUNDLE_VALIDITY_MS_MAX, CLOCK_SKEW_S};
+use genesis_shared::stack::StackCommand;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::{OperatorKey, TrustRoot};
 use serde::Serialize;
@@ -124,8 +125,26 @@ pub fn in_words(wire: &CommandWire) -> String {
             Command::ActivateWorkflow(target) | Command::DeactivateWorkflow(target) | Command::DeleteWorkflow(target),
         ) => format!(" {}", target.key),
         Ok(Command::DeleteCredential(target)) => format!(" {}", target.name),
+        Ok(Command::Stack(command)) => stack_in_words(&command),
     };
     format!("{}{what}", wire.action)
+}
+
+fn stack_in_words(command: &StackCommand) -> String {
+    match command {
+        StackCommand::PullImage(target) => format!(" {} for {}", target.image, target.service),
+        StackCommand::SwapContainer(target) => format!(" {} to {}", target.service, target.image),
+        StackCommand::GetLogs(wish) => {
+            let sealed = if wish.recipient.is_some() { "sealed" } else { "readable by the hub" };
+            format!(" the last {} lines of {}, {sealed}", wish.lines, wish.container)
+        }
+        StackCommand::Restore(wish) => format!(" n8n's database from backup {}", wish.backup),
+        StackCommand::RestartN8n
+        | StackCommand::Backup
+        | StackCommand::Quiesce
+        | StackCommand::Suspend
+        | StackCommand::ResumeService => String::new(),
+    }
 }
 
 /// Why admission would refuse a correctly signed bundle, each with the droplet's name of the rule; empty when it would

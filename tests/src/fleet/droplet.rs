@@ -8,6 +8,7 @@ use std::time::Duration;
 use genesis_agent::agent::{Agent, Fatal};
 use genesis_agent::config::{N8nSettings, Settings};
 use genesis_agent::journal::{Journal, JournalError};
+use genesis_agent::ports::no_stack::NoStack;
 use genesis_agent::ports::{Host, HostSample, World};
 use genesis_agent::real::n8n::N8n;
 use genesis_agent::sim::{Outside, SimClock, SimEntropy, SimFiles, SimHost, SimTransport};
@@ -87,6 +88,7 @@ impl FleetDroplet {
         let data_dir = folder.join(id.as_str());
         std::fs::create_dir_all(&data_dir).unwrap();
         let settings = Settings {
+            stack: None,
             hub_url: "https://hub.sim".into(),
             hub_ca_file: None,
             workspace_id: workspace(index),
@@ -252,6 +254,9 @@ impl World for FleetWorld {
     type Hub = Link;
     type Clock = SimClock;
     type Entropy = SimEntropy;
+    type Containers = NoStack;
+    type Proxy = NoStack;
+    type Database = NoStack;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -270,5 +275,14 @@ impl World for FleetWorld {
     }
     fn entropy(&self) -> &Self::Entropy {
         &self.outside.entropy
+    }
+    fn containers(&self) -> &NoStack {
+        &NoStack
+    }
+    fn proxy(&self) -> &NoStack {
+        &NoStack
+    }
+    fn database(&self) -> &NoStack {
+        &NoStack
     }
 }

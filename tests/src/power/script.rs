@@ -152,7 +152,7 @@ fn finish(journal: &Journal, seq: i64, changes: MapChanges) -> Result<(), Journa
         output: json!([{"changed": true}]),
     };
     let event = Some(Event::Done { step: 0, output: genesis_agent::core::step::StepOutput::answer(json!({"ok": 1})) });
-    journal.finish(&Ending { seq, event, result: &result, changes }, at(8))
+    journal.finish(&Ending { seq, event, result: &result, changes, told: None }, at(8))
 }
 
 fn row(bundle: i64) -> CredentialRow {

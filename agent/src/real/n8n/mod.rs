@@ -287,6 +287,14 @@ impl<T: Transport, F: Files, E: Entropy> Workflows for N8n<T, F, E> {
     async fn delete_workflow(&self, id: &str) -> Result<(), EffectError> {
         gone_is_done(self.api(Request::new("DELETE", &workflow_path(id, ""))).await)
     }
+
+    async fn knows_webhook(&self, method: &'static str, path: &str) -> Result<bool, EffectError> {
+        let answer = self.transport.send(Request::new(method, &format!("/webhook/{path}"))).await;
+        let answer = answer.map_err(|error| answer::no_answer(&error, false))?;
+        // "The requested webhook … is not registered." is the other answer.
+        let words = String::from_utf8_lossy(&answer.body).into_owned();
+        Ok(answer.status == 404 && answer.is_json() && words.contains("is not registered for"))
+    }
 }
 
 fn workflow_path(id: &str, rest: &str) -> String {

@@ -119,7 +119,7 @@ fn one(journal: &Journal, n: u64, bundle: &[u8], at: Timestamp, until: Timestamp
         output: json!([{"n8n_status": "running", "active_workflows": 7}]),
     };
     let event = Some(Event::Done { step: 0, output: StepOutput::answer(json!({"ok": true})) });
-    journal.finish(&Ending { seq, event, result: &result, changes: MapChanges::default() }, at)?;
+    journal.finish(&Ending { seq, event, result: &result, changes: MapChanges::default(), told: None }, at)?;
     journal.delivered(journal.outbox_state()?.0)?;
     journal.prune()?;
     Ok(took)
