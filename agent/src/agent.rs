@@ -1,5 +1,5 @@
 //! The agent's lanes: `link` asks the hub for commands, `hand` runs those that change something, `eye` those that only
-//! look, `mail` delivers reports, `pulse` reports health, `gauge` counts executions. They are polled in one task, are
+//! look, `mail` delivers reports, `pulse` reports health, `gauge` counts executions, `watch` looks at machine and stack. They are polled in one task, are
 //! never spawned, and meet only in the journal.
 
 pub mod by_hand;
@@ -9,6 +9,7 @@ mod gauge;
 mod link;
 mod quarantine;
 mod trust;
+mod watch;
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use genesis_shared::wire::AgentConfig;
 use tokio::sync::Notify;
 
 use crate::config::{PACE, Settings};
-use crate::core::health::{Condition, Health};
+use crate::core::health::Condition;
 use crate::core::timer::{backoff, beat_after, first_beat, patient, reconnect};
 use crate::exec::outbox::{Delivered, deliver};
 use crate::exec::reconcile::Reconciled;
@@ -87,6 +88,10 @@ pub struct Agent<W> {
     drifts: Cell<Option<u32>>,
     /// The hub's last word on it.
     quarantined: Cell<bool>,
+    /// What the last looks at machine and stack have shown.
+    watched: watch::Watched,
+    /// The droplet's clock less the hub's.
+    clock_offset_ms: Cell<Option<i64>>,
     /// There may be a command that changes something.
     work: Notify,
     /// There may be a command that only looks.
@@ -127,6 +132,8 @@ impl<W: World> Agent<W> {
             pace: Cell::new(pace.unwrap_or(PACE)),
             drifts: Cell::new(None),
             quarantined: Cell::new(quarantined),
+            watched: watch::Watched::default(),
+            clock_offset_ms: Cell::new(None),
             work: Notify::new(),
             looks: Notify::new(),
             mail: Notify::new(),
@@ -141,7 +148,8 @@ impl<W: World> Agent<W> {
     /// # Errors
     /// Every [`Fatal`].
     pub async fn run(&self) -> Result<(), Fatal> {
-        tokio::try_join!(self.link(), self.hand(), self.eye(), self.mail(), self.pulse(), self.gauge()).map(drop)
+        tokio::try_join!(self.link(), self.hand(), self.eye(), self.mail(), self.pulse(), self.gauge(), self.watch())
+            .map(drop)
     }
 
     fn exec(&self) -> Exec<'_, W> {
@@ -284,7 +292,6 @@ impl<W: World> Agent<W> {
 
     /// Reports health at the hub's pace.
     async fn pulse(&self) -> Result<(), Fatal> {
-        let mut health = Health::default();
         let random = || self.world.entropy().number();
         if self.current_token().is_some() {
             // Started again, perhaps with the whole fleet; one that enrols is waited for.
@@ -296,7 +303,7 @@ impl<W: World> Agent<W> {
                 self.world.clock().sleep(Duration::from_secs(1)).await;
                 continue;
             };
-            let beat = self.heartbeat(&mut health).await?;
+            let beat = self.heartbeat().await?;
             let pause = match self.world.hub().heartbeat(&token, &beat).await {
                 Ok(answer) => {
                     self.note_quarantine(answer.quarantined)?;
@@ -320,9 +327,10 @@ impl<W: World> Agent<W> {
         }
     }
 
-    async fn heartbeat(&self, health: &mut Health) -> Result<Heartbeat, Fatal> {
-        let sample = self.world.host().sample();
-        health.observe(&sample);
+    async fn heartbeat(&self) -> Result<Heartbeat, Fatal> {
+        let sample = self.last_sample();
+        let seen = self.watched.n8n();
+        let around = self.around_n8n().await;
         let n8n = self.world.workflows();
         let n8n_status = n8n.status().await;
         let n8n_version = if n8n_status == N8nStatus::Running { n8n.version().await.ok() } else { None };
@@ -343,7 +351,7 @@ impl<W: World> Agent<W> {
                 N8nStatus::Running if self.drifts.get().is_some_and(|count| count > 0) => Condition::Drifted,
                 // Without a trust root (its journal was lost) it can take no command at all.
                 N8nStatus::Running if self.root.borrow().is_none() => Condition::Degraded,
-                N8nStatus::Running => health.condition(),
+                N8nStatus::Running => self.watched.condition(),
                 // Whatever the host has to spare, the tenant's workflows do not run.
                 N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => Condition::Degraded,
             }
@@ -364,12 +372,19 @@ impl<W: World> Agent<W> {
             outbox_depth,
             desired_generation: self.journal.generation()?,
             drift_count: self.drifts.get(),
+            n8n_pid: seen.pid,
+            oom_kills: self.settings.stack.as_ref().map(|_| seen.oom_kills),
+            pending_executions: around.pending_executions,
+            last_execution_at: around.last_execution_at,
+            certificate_expires_at: around.certificate_expires_at,
+            clock_offset_ms: self.clock_offset_ms.get(),
         })
     }
 
     /// Bundles and tokens have times; a droplet whose clock is far off refuses them, and somebody should know why.
     fn note_clock_offset(&self, hub_time: Timestamp) {
         let offset_ms = self.world.clock().now().millis_since(hub_time);
+        self.clock_offset_ms.set(Some(offset_ms));
         if offset_ms.abs() > CLOCK_SKEW_S * 1000 {
             tracing::warn!(
                 offset_ms,

@@ -190,3 +190,22 @@ pub const SNAPSHOT_RESERVE_MB: u64 = 256;
 
 /// Dumps of the database that are kept on the droplet; the oldest gives way.
 pub const BACKUPS_MAX: usize = 3;
+
+/// Between two looks at machine and stack (spec: samples every 15 s).
+pub const SAMPLE_INTERVAL_S: u64 = 15;
+
+/// Restarts of n8n by the engine within `CRASH_LOOP_WINDOW_S` that are a loop. The engine waits twice as long each time,
+/// from 0.1 s to a minute: five come about within seconds when n8n ends at once.
+pub const CRASH_LOOP_RESTARTS: usize = 5;
+
+/// The window for them, in seconds.
+pub const CRASH_LOOP_WINDOW_S: u64 = 600;
+
+/// A disk that is this full is relieved of what can be had again (spec: 95 %).
+pub const DISK_EMERGENCY_PERCENT: f32 = 95.0;
+
+/// Below this it is relieved, and the ballast is put back (spec: 85 %).
+pub const DISK_RELIEVED_PERCENT: f32 = 85.0;
+
+/// A file that is there to be given up, in MiB: room for the database to go on for hours and for the agent to act.
+pub const BALLAST_MB: u64 = 128;

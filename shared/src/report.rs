@@ -134,6 +134,26 @@ pub struct Heartbeat {
     /// Managed things that differed from it and were not put right, by the last look; `None` before the first.
     #[serde(default)]
     pub drift_count: Option<u32>,
+    /// n8n's process on the host, where the agent looks after its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n8n_pid: Option<u32>,
+    /// Executions that run or are about to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_executions: Option<u64>,
+    /// When the last execution began.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_execution_at: Option<Timestamp>,
+    /// Ends of n8n for want of memory since the agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_kills: Option<u64>,
+    /// When the first of the certificates of the droplet's host names ends.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires_at: Option<Timestamp>,
+    /// The droplet's clock less the hub's, by the last answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// Something worth telling that is no command's result.

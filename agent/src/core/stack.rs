@@ -101,6 +101,12 @@ impl StackRow {
         self.images.get(&service).or_else(|| settings.images.get(&service))
     }
 
+    /// Every image that must not be removed: what runs, and what a way back needs.
+    pub fn kept_images(&self, settings: &StackSettings) -> Vec<ImageRef> {
+        let present = Service::ALL.into_iter().filter_map(|service| self.image(service, settings));
+        present.chain(self.previous.iter().map(|previous| &previous.image)).cloned().collect()
+    }
+
     /// The host name that webhooks are told to the world with.
     pub fn primary_host<'a>(&'a self, settings: &'a StackSettings) -> &'a str {
         let primary = self.domains.iter().find(|(_, primary)| **primary);

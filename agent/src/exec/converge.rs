@@ -157,9 +157,8 @@ impl<W: World> Exec<'_, W> {
 
     async fn forget_previous(&self, settings: &StackSettings, stack: &StackRow) -> Result<(), EffectError> {
         self.world.database().drop_snapshot().await?;
-        let keep: Vec<ImageRef> =
-            Service::ALL.into_iter().filter_map(|service| stack.image(service, settings).cloned()).collect();
-        self.world.containers().prune(&keep).await.map(drop)
+        let stack = StackRow { previous: None, ..stack.clone() };
+        self.world.containers().prune(&stack.kept_images(settings)).await.map(drop)
     }
 
     /// Whether n8n was told to stay stopped.

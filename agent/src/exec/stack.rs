@@ -28,6 +28,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const QUIET_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at whether what was held back is done: requests wait meanwhile.
 const DRAIN_EVERY: Duration = Duration::from_millis(100);
+/// Seconds of a minute at which a swap may begin: schedules fire on the minute, and n8n does not make up for one that
+/// fell into its restart. What begins here is over before the next.
+const BETWEEN_SCHEDULES: std::ops::RangeInclusive<i64> = 2..=35;
 /// Restarts by the engine after which a service that does not get ready is given up before its time.
 const RESTARTS_GIVE_UP: u64 = 3;
 /// What the machine itself, the engine and the agent need beside the containers.
@@ -217,11 +220,15 @@ impl<W: World> Exec<'_, W> {
         let began = self.world.clock().monotonic();
         let deadline = self.deadline(QUIET_WAIT_S);
         let quiet = loop {
-            match self.world.database().running_executions().await? {
-                0 => break true,
-                _ if self.is_past(deadline) => break false,
-                _ => self.world.clock().sleep(QUIET_EVERY).await,
+            let running = self.world.database().running_executions().await?;
+            let second = self.now().seconds().rem_euclid(60);
+            if running == 0 && BETWEEN_SCHEDULES.contains(&second) {
+                break true;
             }
+            if self.is_past(deadline) {
+                break false;
+            }
+            self.world.clock().sleep(QUIET_EVERY).await;
         };
         let waited = self.world.clock().monotonic().saturating_sub(began);
         Ok(json!({"was_quiet": quiet, "quiet_wait_ms": millis(waited)}))

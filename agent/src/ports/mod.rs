@@ -158,6 +158,9 @@ pub trait Host {
     fn preflight(&self) -> Preflight;
     /// MiB free where the data folder is; `None` where the system does not tell.
     fn free_mb(&self) -> Option<u64>;
+    /// Makes a file of so many MiB whose only use is to be given up on a full disk; 0 removes it. Answers whether
+    /// anything changed.
+    fn set_ballast(&self, mb: u64) -> Result<bool, FileError>;
     /// Differs for every start of the agent, also on two machines that were one.
     fn boot_epoch(&self) -> String;
     /// The provider's id of this machine, by its own metadata; `None` where nothing tells.

@@ -113,6 +113,12 @@ impl Database for NoStack {
     async fn restore_dump(&self, _: &str) -> Result<(), EffectError> {
         refused()
     }
+    async fn last_execution_at(&self) -> Result<Option<Timestamp>, EffectError> {
+        refused()
+    }
+    async fn prune_executions(&self) -> Result<u64, EffectError> {
+        refused()
+    }
     async fn size_mb(&self) -> Result<u64, EffectError> {
         refused()
     }

@@ -220,10 +220,16 @@ pub trait Database {
     async fn restore_snapshot(&self) -> Result<bool, EffectError>;
     /// Removes the copy. Idempotent.
     async fn drop_snapshot(&self) -> Result<(), EffectError>;
-    /// Writes a dump of n8n's database into a file of the backup folder, and answers its bytes and digest.
+    /// Writes a dump of n8n's database into a file of the backup folder, and answers its bytes and digest. The newest
+    /// [`genesis_shared::limits::BACKUPS_MAX`] dumps stay there, older ones go.
     async fn dump(&self, file: &str) -> Result<(u64, String), EffectError>;
     /// Replaces n8n's database by a dump. n8n must be stopped. All or nothing.
     async fn restore_dump(&self, file: &str) -> Result<(), EffectError>;
+    /// When the last execution began; `None` if there was none.
+    async fn last_execution_at(&self) -> Result<Option<Timestamp>, EffectError>;
+    /// Removes records of executions that have ended, all but the newest thousand, and gives their room back to the
+    /// disk; answers how many.
+    async fn prune_executions(&self) -> Result<u64, EffectError>;
     /// MiB that n8n's database takes.
     async fn size_mb(&self) -> Result<u64, EffectError>;
 }

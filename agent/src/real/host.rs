@@ -1,15 +1,19 @@
 //! The machine's numbers, from sysinfo.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use genesis_shared::wire::Preflight;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
 
 use super::clock::RealEntropy;
-use crate::ports::{Entropy, Host, HostSample};
+use crate::ports::{Entropy, FileError, Host, HostSample};
 
 const MIB: u64 = 1024 * 1024;
+
+/// Within the data folder.
+const BALLAST_FILE: &str = "ballast";
 
 /// This machine.
 pub struct RealHost {
@@ -71,6 +75,33 @@ impl Host for RealHost {
 
     fn free_mb(&self) -> Option<u64> {
         self.disk().map(|(_, free)| free / MIB)
+    }
+
+    fn set_ballast(&self, mb: u64) -> Result<bool, FileError> {
+        let path = self.data_dir.join(BALLAST_FILE);
+        let failed = |operation: &'static str| {
+            let path = path.display().to_string();
+            move |source| FileError { operation, path, source }
+        };
+        let there = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+        match mb * MIB {
+            0 if there == 0 => Ok(false),
+            0 => std::fs::remove_file(&path).map(|()| true).map_err(failed("remove")),
+            wanted if there == wanted => Ok(false),
+            wanted => {
+                let file = std::fs::File::create(&path).map_err(failed("write"))?;
+                // Written, not only set long: a hole takes no room.
+                let zeros = vec![0; 64 * 1024];
+                let written = (0..wanted / zeros.len() as u64).try_for_each(|_| (&file).write_all(&zeros));
+                written.and_then(|()| file.sync_all()).map(|()| true).map_err(|error| {
+                    // Half of it would only be in the way.
+                    if let Err(left) = std::fs::remove_file(&path) {
+                        tracing::warn!("half a ballast is left at {}: {left}", path.display());
+                    }
+                    failed("write")(error)
+                })
+            }
+        }
     }
 
     fn boot_epoch(&self) -> String {

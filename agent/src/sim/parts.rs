@@ -161,6 +161,9 @@ impl Host for SimHost {
     fn free_mb(&self) -> Option<u64> {
         Some(20_000)
     }
+    fn set_ballast(&self, _: u64) -> Result<bool, FileError> {
+        Ok(false)
+    }
     fn boot_epoch(&self) -> String {
         "sim".to_owned()
     }

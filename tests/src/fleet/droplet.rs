@@ -9,7 +9,7 @@ use genesis_agent::agent::{Agent, Fatal};
 use genesis_agent::config::{N8nSettings, Settings};
 use genesis_agent::journal::{Journal, JournalError};
 use genesis_agent::ports::no_stack::NoStack;
-use genesis_agent::ports::{Host, HostSample, World};
+use genesis_agent::ports::{FileError, Host, HostSample, World};
 use genesis_agent::real::n8n::N8n;
 use genesis_agent::sim::{Outside, SimClock, SimEntropy, SimFiles, SimHost, SimTransport};
 use genesis_shared::id::{Digest, DropletId, WorkspaceId};
@@ -218,6 +218,9 @@ impl Host for FleetHost {
             Disk::Low => LITTLE_MB,
             Disk::Full => 0,
         })
+    }
+    fn set_ballast(&self, _: u64) -> Result<bool, FileError> {
+        Ok(false)
     }
     fn boot_epoch(&self) -> String {
         self.1.clone()

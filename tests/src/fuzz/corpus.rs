@@ -423,6 +423,12 @@ impl Ground {
             outbox_depth: 0,
             desired_generation: 0,
             drift_count: None,
+            n8n_pid: None,
+            pending_executions: None,
+            last_execution_at: None,
+            oom_kills: None,
+            certificate_expires_at: None,
+            clock_offset_ms: None,
         }
     }
 }
