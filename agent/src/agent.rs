@@ -8,6 +8,7 @@ mod escrow;
 mod gauge;
 mod link;
 mod quarantine;
+pub mod status;
 mod trust;
 mod watch;
 
@@ -92,6 +93,8 @@ pub struct Agent<W> {
     watched: watch::Watched,
     /// The droplet's clock less the hub's.
     clock_offset_ms: Cell<Option<i64>>,
+    /// When the hub answered last.
+    hub_heard_at: Cell<Option<Timestamp>>,
     /// There may be a command that changes something.
     work: Notify,
     /// There may be a command that only looks.
@@ -134,6 +137,7 @@ impl<W: World> Agent<W> {
             quarantined: Cell::new(quarantined),
             watched: watch::Watched::default(),
             clock_offset_ms: Cell::new(None),
+            hub_heard_at: Cell::new(None),
             work: Notify::new(),
             looks: Notify::new(),
             mail: Notify::new(),
@@ -346,17 +350,7 @@ impl<W: World> Agent<W> {
             workspace_id: self.settings.workspace_id,
             droplet_id: self.settings.droplet_id.clone(),
             timestamp: self.world.clock().now(),
-            state: match n8n_status {
-                _ if self.may_change().is_err() => Condition::Quarantined,
-                N8nStatus::Running if self.drifts.get().is_some_and(|count| count > 0) => Condition::Drifted,
-                // Without a trust root (its journal was lost) it can take no command at all.
-                N8nStatus::Running if self.root.borrow().is_none() => Condition::Degraded,
-                N8nStatus::Running => self.watched.condition(),
-                // Whatever the host has to spare, the tenant's workflows do not run.
-                N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => Condition::Degraded,
-            }
-            .state_name()
-            .to_owned(),
+            state: self.state_name(n8n_status).to_owned(),
             n8n_status,
             n8n_version,
             active_workflows,
@@ -381,10 +375,25 @@ impl<W: World> Agent<W> {
         })
     }
 
+    /// The one name for people and the dashboard (protocol.md, "Health").
+    fn state_name(&self, n8n_status: N8nStatus) -> &'static str {
+        match n8n_status {
+            _ if self.may_change().is_err() => Condition::Quarantined,
+            N8nStatus::Running if self.drifts.get().is_some_and(|count| count > 0) => Condition::Drifted,
+            // Without a trust root (its journal was lost) it can take no command at all.
+            N8nStatus::Running if self.root.borrow().is_none() => Condition::Degraded,
+            N8nStatus::Running => self.watched.condition(),
+            // Whatever the host has to spare, the tenant's workflows do not run.
+            N8nStatus::Starting | N8nStatus::Down | N8nStatus::Locked => Condition::Degraded,
+        }
+        .state_name()
+    }
+
     /// Bundles and tokens have times; a droplet whose clock is far off refuses them, and somebody should know why.
     fn note_clock_offset(&self, hub_time: Timestamp) {
         let offset_ms = self.world.clock().now().millis_since(hub_time);
         self.clock_offset_ms.set(Some(offset_ms));
+        self.hub_heard_at.set(Some(self.world.clock().now()));
         if offset_ms.abs() > CLOCK_SKEW_S * 1000 {
             tracing::warn!(
                 offset_ms,

@@ -227,6 +227,10 @@ async fn follow(mut asked: Asked, teller: &Teller) -> Result<OutcomeState, Apply
                 teller.result(&result, accepted.as_ref());
                 return Ok(result.state);
             }
+            Answer::Status { .. } | Answer::Journal(_) => {
+                let (code, message) = ("strange_answer".into(), "the agent answered what was not asked".into());
+                return Err(ApplyError::Agent { code, message });
+            }
             Answer::Error { code, message } => return Err(ApplyError::Agent { code, message }),
         }
         answer = asked.next().await?;

@@ -1,7 +1,7 @@
 //! The agent of one droplet: a pure core decides, a journal remembers, an interpreter acts through ports.
 //!
 //! Reading order: [`core`] (the brain), [`journal`] (the memory), [`ports`] (the hands), [`exec`] (journal and ports
-//! together), [`agent`] (the lanes that drive it), [`daemon`], [`config`]; [`local`] and [`apply`] for people on the
+//! together), [`agent`] (the lanes that drive it), [`daemon`], [`config`]; [`local`], [`apply`] and [`show`] for people on the
 //! droplet. [`real`] and `sim` implement the ports.
 
 pub mod agent;
@@ -15,6 +15,7 @@ pub mod journal;
 pub mod local;
 pub mod ports;
 pub mod real;
+pub mod show;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stack_secrets;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use genesis_agent::config::Settings;
-use genesis_agent::{apply, daemon};
+use genesis_agent::show::Show;
+use genesis_agent::{apply, daemon, show};
 use genesis_shared::chain::Chain;
 use tracing_subscriber::EnvFilter;
 
@@ -52,12 +53,70 @@ enum Verb {
         #[arg(long, default_value = "/etc/genesis/agent.toml")]
         config: PathBuf,
     },
+    /// Shows where everything on this droplet stands.
+    #[command(
+        after_help = "Example: genesis-agent status\nExit codes: 0, 2 configuration, 7 the agent cannot be asked."
+    )]
+    Status {
+        /// Print JSON, for machines.
+        #[arg(long)]
+        json: bool,
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
+    /// Lists the last commands, newest first, with how they ended.
+    #[command(after_help = "Example: genesis-agent journal --lines 5")]
+    Journal {
+        /// How many, 1 to 50.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50))]
+        lines: u32,
+        /// Print JSON, for machines.
+        #[arg(long)]
+        json: bool,
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
+    /// Says what is wrong with this droplet and what to do about it.
+    #[command(
+        after_help = "Exit codes: 0 nothing is wrong, 1 something is, 2 configuration, 7 the agent cannot be asked."
+    )]
+    Doctor {
+        /// Print JSON, for machines.
+        #[arg(long)]
+        json: bool,
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
+    /// Prints all of it as one JSON object without secrets, to be sent to somebody who helps.
+    #[command(after_help = "Example: genesis-agent diag >droplet.json")]
+    Diag {
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
+    /// Prints metrics in the text format of Prometheus; `GET /metrics` on the socket answers the same.
+    #[command(after_help = "Example: curl --unix-socket /var/lib/genesis/agent.sock http://agent/metrics")]
+    Metrics {
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
 }
 
 impl Verb {
     fn config(&self) -> &Path {
         match self {
-            Self::Run { config } | Self::Check { config } | Self::Apply { config, .. } => config,
+            Self::Run { config }
+            | Self::Check { config }
+            | Self::Apply { config, .. }
+            | Self::Status { config, .. }
+            | Self::Journal { config, .. }
+            | Self::Doctor { config, .. }
+            | Self::Diag { config }
+            | Self::Metrics { config } => config,
         }
     }
 
@@ -67,7 +126,12 @@ impl Verb {
         match self {
             Self::Run { .. } | Self::Check { .. } => "info",
             // What a rule says is on the screen already.
-            Self::Apply { .. } => "warn,genesis_agent::agent=error",
+            Self::Status { .. }
+            | Self::Journal { .. }
+            | Self::Doctor { .. }
+            | Self::Diag { .. }
+            | Self::Metrics { .. }
+            | Self::Apply { .. } => "warn,genesis_agent::agent=error",
         }
     }
 }
@@ -113,6 +177,15 @@ fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
+        Verb::Status { json, .. } => shown(&runtime, &settings, Show::Status { json }),
+        Verb::Journal { lines, json, .. } => shown(&runtime, &settings, Show::Journal { lines, json }),
+        Verb::Doctor { json, .. } => shown(&runtime, &settings, Show::Doctor { json }),
+        Verb::Diag { .. } => shown(&runtime, &settings, Show::Diag),
+        Verb::Metrics { .. } => shown(&runtime, &settings, Show::Metrics),
         Verb::Apply { file, json, .. } => ExitCode::from(runtime.block_on(apply::run(settings, &file, json))),
     }
+}
+
+fn shown(runtime: &tokio::runtime::Runtime, settings: &Settings, show: Show) -> ExitCode {
+    ExitCode::from(runtime.block_on(show::run(settings, show)))
 }

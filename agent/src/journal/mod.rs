@@ -139,6 +139,23 @@ pub struct OpenCommand {
     pub events: Vec<(Timestamp, Event)>,
 }
 
+/// A command as a list of them shows it.
+#[derive(Debug, Clone)]
+pub struct RecentRow {
+    /// The journal's number.
+    pub seq: i64,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// The hub's job.
+    pub job_id: String,
+    /// Its id.
+    pub bundle_id: String,
+    /// The exact bytes; empty once they were pruned.
+    pub bundle: Vec<u8>,
+    /// How it ended.
+    pub outcome: Option<CommandResult>,
+}
+
 /// The id map as it will be when a command has succeeded.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MapChanges {

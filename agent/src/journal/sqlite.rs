@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 pub use self::open::Extent;
 use self::outbox::push;
-use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, record};
+use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, RecentRow, record};
 use crate::core::admit::Seen;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
@@ -153,6 +153,29 @@ impl Journal {
     pub fn open_count(&self) -> Result<u64> {
         let sql = "SELECT count(*) FROM command WHERE outcome IS NULL";
         self.read(|c| c.query_row(sql, [], |row| row.get(0))).map(i64::unsigned_abs)
+    }
+
+    /// The newest commands first, at most so many: number, moment, job, bundle, its bytes (empty once they were pruned),
+    /// and the outcome where there is one.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn recent(&self, limit: u32) -> Result<Vec<RecentRow>> {
+        let sql = "SELECT seq, accepted_at, job_id, bundle_id, bundle, outcome FROM command ORDER BY seq DESC LIMIT ?";
+        self.read(|c| {
+            let mut statement = c.prepare_cached(sql)?;
+            let rows = statement.query_map([limit], |r| {
+                Ok(RecentRow {
+                    seq: r.get(0)?,
+                    accepted_at: Timestamp::from_millis(r.get(1)?),
+                    job_id: r.get(2)?,
+                    bundle_id: r.get(3)?,
+                    bundle: r.get(4)?,
+                    outcome: r.get::<_, Option<Vec<u8>>>(5)?.and_then(|bytes| record::decode(&bytes).ok()),
+                })
+            })?;
+            rows.collect()
+        })
     }
 
     /// The oldest bundle of a lane without an outcome.

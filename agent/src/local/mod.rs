@@ -1,10 +1,11 @@
 //! What the agent can be asked on its own droplet: one JSON line per request over a unix socket in its data folder.
 //!
 //! The socket is the owner's alone (0600); there is no TCP port. A connection carries one request, answered by lines of
-//! [`Answer`] until one that is the last. Not HTTP: a server for it would add to the static binary what one reader of
-//! lines does as well.
+//! [`Answer`] until one that is the last. Not HTTP, but for one line that scrapers send: `GET /metrics` is answered with
+//! metrics in the text format of Prometheus, and the connection closed.
 
 pub mod ask;
+pub mod metrics;
 pub mod serve;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::agent::by_hand::{Accepted, Progress};
+use crate::agent::status::{Finding, JournalLine, Status};
 
 /// The socket's file within the data folder.
 pub const SOCKET_FILE: &str = "agent.sock";
@@ -32,6 +34,13 @@ pub enum Request {
         /// Its exact text.
         bundle: String,
     },
+    /// [`Answer::Status`].
+    Status,
+    /// The last commands, newest first: [`Answer::Journal`].
+    Journal {
+        /// At most so many.
+        lines: u32,
+    },
 }
 
 /// One line of an answer.
@@ -46,6 +55,15 @@ pub enum Answer {
     Progress(Progress),
     /// The bundle has ended. Last.
     Ended(CommandResult),
+    /// Where everything stands, and what is wrong with it. Last.
+    Status {
+        /// The droplet at this moment.
+        status: Box<Status>,
+        /// What is wrong.
+        findings: Vec<Finding>,
+    },
+    /// Commands of the journal. Last.
+    Journal(Vec<JournalLine>),
     /// The request cannot be answered. Last.
     Error {
         /// Stable machine-readable name.

@@ -12,8 +12,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::{Answer, LineError, Lines, PATIENCE, Request, SOCKET_FILE, line};
+use super::{Answer, LineError, Lines, PATIENCE, Request, SOCKET_FILE, line, metrics};
 use crate::agent::by_hand::{ByHand, News};
+use crate::agent::status::findings;
 use crate::agent::{Agent, Fatal};
 use crate::ports::World;
 
@@ -84,6 +85,11 @@ async fn attend<W: World>(agent: &Agent<W>, stream: UnixStream) -> Result<(), Go
     let (from, mut to) = stream.into_split();
     let mut lines = Lines::new(from);
     let asked = timeout(PATIENCE, lines.next(LOCAL_REQUEST_BYTES_MAX)).await;
+    if let Ok(Ok(bytes)) = &asked
+        && bytes.starts_with(b"GET ")
+    {
+        return scrape(agent, bytes, &mut to).await;
+    }
     let request = match asked {
         Ok(Ok(bytes)) => serde_json::from_slice::<Request>(&bytes).map_err(|error| error.to_string()),
         Ok(Err(error @ (LineError::Io(_) | LineError::Closed))) => return Err(Gone::Client(error)),
@@ -92,7 +98,31 @@ async fn attend<W: World>(agent: &Agent<W>, stream: UnixStream) -> Result<(), Go
     };
     match request {
         Ok(Request::Apply { bundle }) => apply(agent, &bundle, &mut lines.from, &mut to).await,
+        Ok(Request::Status) => {
+            let status = agent.status().await?;
+            let findings = findings(&status);
+            say(&mut to, &Answer::Status { status: Box::new(status), findings }).await
+        }
+        Ok(Request::Journal { lines }) => say(&mut to, &Answer::Journal(agent.recent(lines)?)).await,
         Err(message) => say(&mut to, &Answer::Error { code: "bad_request".into(), message }).await,
+    }
+}
+
+/// One request of a scraper, by the first line of its HTTP.
+async fn scrape<W: World>(agent: &Agent<W>, request: &[u8], to: &mut OwnedWriteHalf) -> Result<(), Gone> {
+    let (status, body) = match request.starts_with(b"GET /metrics") {
+        true => ("200 OK", metrics::text(&agent.status().await?)),
+        false => ("404 Not Found", "there is /metrics and nothing else\n".to_owned()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        metrics::CONTENT_TYPE,
+        body.len()
+    );
+    match timeout(PATIENCE, to.write_all(format!("{head}{body}").as_bytes())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Gone::Client(error.into())),
+        Err(_) => Err(Gone::Client(LineError::Closed)),
     }
 }
 
