@@ -206,8 +206,13 @@ impl Rig {
 
     /// `genesis-agent apply` with these arguments, on this rig's configuration.
     pub fn apply_command(&self, args: &[&str]) -> Command {
+        self.agent_command(&[&["apply"], args].concat())
+    }
+
+    /// A verb of `genesis-agent` on this rig's configuration.
+    pub fn agent_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.agent_binary);
-        command.arg("apply").args(args).args(["--config", path(&self.config)]).env_remove("RUST_LOG");
+        command.args(args).args(["--config", path(&self.config)]).env_remove("RUST_LOG");
         command
     }
 
