@@ -1,5 +1,7 @@
 //! The agent's configuration: a TOML file -> [`Raw`] -> [`Settings`], validated. Defaults live here and nowhere else.
 
+mod stack;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,10 +10,8 @@ use genesis_shared::limits::{HEARTBEAT_INTERVAL_S, METRICS_INTERVAL_S, POLL_WAIT
 use genesis_shared::wire::AgentConfig;
 use serde::Deserialize;
 
-use crate::core::stack::StackSettings;
+use crate::core::stack::{N8N_PORT, StackSettings};
 
-/// Where n8n is when nothing is said: the container's port on the droplet's loopback.
-const N8N_URL: &str = "http://127.0.0.1:5678";
 /// Activating a workflow registers its webhooks with other services, which takes them seconds.
 const N8N_ANSWER_TIMEOUT_S: u64 = 60;
 /// The owner account that the agent makes in n8n; nobody receives mail there.
@@ -35,6 +35,7 @@ struct Raw {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     n8n: RawN8n,
+    stack: Option<stack::RawStack>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -152,7 +153,15 @@ impl Settings {
                 false => Err(ConfigError::Value { path: path.to_owned(), key, value: value.to_owned(), expected }),
             }
         };
-        let n8n_url = raw.n8n.url.unwrap_or_else(|| N8N_URL.to_owned());
+        let stack = raw.stack.map(|stack| stack.settings(&raw.data_dir, raw.droplet_ip.as_deref())).transpose();
+        let stack = stack.map_err(|(key, value, expected)| ConfigError::Value {
+            path: path.to_owned(),
+            key,
+            value,
+            expected,
+        })?;
+        let n8n_port = stack.as_ref().map_or(N8N_PORT, |stack| stack.n8n_port);
+        let n8n_url = raw.n8n.url.unwrap_or_else(|| format!("http://127.0.0.1:{n8n_port}"));
         Ok(Self {
             // Without TLS anybody on the way could hold commands back unseen.
             hub_url: check("hub_url", &raw.hub_url, &["https://"], "it must begin with https://")?,
@@ -165,7 +174,7 @@ impl Settings {
             provisioning_token_file: raw.provisioning_token_file,
             ignore_quarantine: raw.ignore_quarantine,
             labels: raw.labels,
-            stack: None,
+            stack,
             n8n: N8nSettings {
                 url: check("n8n.url", &n8n_url, &["http://", "https://"], "it must begin with http:// or https://")?,
                 owner_email: raw.n8n.owner_email.unwrap_or_else(|| OWNER_EMAIL.to_owned()),
@@ -195,8 +204,19 @@ mod tests {
     #[test]
     fn fills_in_defaults() {
         let settings = parse(MINIMAL).unwrap();
-        assert_eq!(settings.n8n.url, N8N_URL);
+        assert_eq!(settings.n8n.url, "http://127.0.0.1:5678");
         assert!(settings.labels.is_empty());
+    }
+
+    #[test]
+    fn reaches_the_n8n_of_its_own_stack() {
+        assert!(parse(MINIMAL).unwrap().stack.is_none());
+        let text = format!("{MINIMAL}\n[stack]\nhost = \"t1.example.com\"\nn8n_port = 15678");
+        let settings = parse(&text).unwrap();
+        assert_eq!(settings.n8n.url, "http://127.0.0.1:15678");
+        assert_eq!(settings.stack.unwrap().folder, "/var/lib/genesis/stack");
+        let error = genesis_shared::chain::Chain(&parse(&text.replace("t1.", "T1.")).unwrap_err()).to_string();
+        assert!(error.contains("agent.toml") && error.contains("stack.host"), "{error}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::desired::DesiredState;
 use crate::id::{CredentialName, CredentialType, WorkflowKey};
 use crate::limits::LOG_LINES_MAX;
 use crate::seal::Sealed;
-use crate::stack::{GetLogs, StackCommand};
+use crate::stack::{AddDomains, GetLogs, RemoveDomains, StackCommand};
 use crate::timestamp::Timestamp;
 
 /// How much harm an action can do; the trust root asks for a number of distinct signers per class.
@@ -293,9 +293,17 @@ impl CommandWire {
             Action::ResumeService => {
                 payload::<Nothing>(action, self.payload).map(|_| StackCommand::ResumeService.into())
             }
-            Action::AddTrackingDomain | Action::RemoveTrackingDomain | Action::UpdateAgent | Action::Decommission => {
-                Err(CommandError::Unsupported(action))
+            Action::AddTrackingDomain => {
+                let wish: AddDomains = payload(action, self.payload)?;
+                wish.check().map_err(|why| CommandError::Payload { action, why })?;
+                Ok(StackCommand::AddDomains(wish).into())
             }
+            Action::RemoveTrackingDomain => {
+                let wish: RemoveDomains = payload(action, self.payload)?;
+                wish.check().map_err(|why| CommandError::Payload { action, why })?;
+                Ok(StackCommand::RemoveDomains(wish).into())
+            }
+            Action::UpdateAgent | Action::Decommission => Err(CommandError::Unsupported(action)),
         }
     }
 }

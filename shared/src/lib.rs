@@ -12,6 +12,7 @@ pub mod command;
 pub mod delivery;
 pub mod desired;
 pub mod grant;
+pub mod host;
 pub mod id;
 pub mod json;
 pub mod jws;

@@ -157,6 +157,20 @@ pub const METRICS_INTERVAL_S: u64 = 900;
 /// Seconds between two reconciliations unless the hub says otherwise.
 pub const RECONCILE_INTERVAL_S: u64 = 900;
 
+/// Host names in one command: as many certificates are asked for at once as an ACME server gives without a pause.
+pub const DOMAINS_PER_COMMAND_MAX: usize = 10;
+
+/// Host names of a droplet beside the configured one. Let's Encrypt gives 50 certificates a week for one registered
+/// domain, so a droplet that has lost its disk gets all of them again at once.
+pub const DOMAINS_MAX: usize = 40;
+
+/// How long a command waits for the certificates of its host names; what comes later the report has.
+pub const CERTIFICATE_WAIT_S: u64 = 20;
+
+/// How long a request waits in the proxy for an n8n that does not answer: longer than a swap's hold with its rollback,
+/// both of which end in [`READY_WAIT_S`] and [`DRAIN_WAIT_S`]: 30 + 60 to give up, 60 to be back, and a reserve.
+pub const HELD_REQUEST_S: u64 = 180;
+
 /// Lines of a log that are answered where nothing is said.
 pub const LOG_LINES: u32 = 200;
 

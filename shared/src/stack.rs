@@ -1,13 +1,15 @@
 //! The parts of a tenant's stack and their images, as commands, reports and the agent name them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::command::Action;
+use crate::host::HostName;
 use crate::id::{Digest, IdError, PublicKey};
-use crate::limits::LOG_LINES;
+use crate::limits::{DOMAINS_PER_COMMAND_MAX, LOG_LINES};
 use crate::timestamp::Timestamp;
 
 /// One container of the stack.
@@ -135,6 +137,10 @@ pub enum StackCommand {
     Suspend,
     /// Ends a suspension or a quiet that no power-off followed.
     ResumeService,
+    /// Lets more host names lead to n8n.
+    AddDomains(AddDomains),
+    /// Takes host names away again.
+    RemoveDomains(RemoveDomains),
 }
 
 impl StackCommand {
@@ -150,6 +156,8 @@ impl StackCommand {
             Self::Quiesce => Action::Quiesce,
             Self::Suspend => Action::Suspend,
             Self::ResumeService => Action::ResumeService,
+            Self::AddDomains(_) => Action::AddTrackingDomain,
+            Self::RemoveDomains(_) => Action::RemoveTrackingDomain,
         }
     }
 
@@ -157,7 +165,9 @@ impl StackCommand {
     /// undone over a stack that is not the one it was done on.
     pub fn must_be_alone(&self) -> bool {
         match self {
-            Self::PullImage(_) | Self::GetLogs(_) | Self::Backup => false,
+            Self::PullImage(_) | Self::GetLogs(_) | Self::Backup | Self::AddDomains(_) | Self::RemoveDomains(_) => {
+                false
+            }
             Self::SwapContainer(_)
             | Self::RestartN8n
             | Self::Restore(_)
@@ -185,6 +195,63 @@ pub struct ImageTarget {
     pub service: Service,
     /// The image, pinned by digest.
     pub image: ImageRef,
+}
+
+/// Payload of `ADD_TRACKING_DOMAIN`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddDomains {
+    /// From 1 to [`DOMAINS_PER_COMMAND_MAX`], each once. One that is there already stays.
+    pub hosts: Vec<HostName>,
+    /// The one of them that n8n is to name in its webhook addresses from now on; absent means that this stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<HostName>,
+}
+
+impl AddDomains {
+    /// Checks what the shape alone does not say.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check(&self) -> Result<(), String> {
+        check_hosts(&self.hosts)?;
+        match &self.primary {
+            Some(primary) if !self.hosts.contains(primary) => {
+                Err(format!("primary is {primary}, which is not in hosts"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Payload of `REMOVE_TRACKING_DOMAIN`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveDomains {
+    /// From 1 to [`DOMAINS_PER_COMMAND_MAX`], each once.
+    pub hosts: Vec<HostName>,
+}
+
+impl RemoveDomains {
+    /// Checks what the shape alone does not say.
+    ///
+    /// # Errors
+    /// What is wrong, for people.
+    pub fn check(&self) -> Result<(), String> {
+        check_hosts(&self.hosts)
+    }
+}
+
+fn check_hosts(hosts: &[HostName]) -> Result<(), String> {
+    let count = hosts.len();
+    if !(1..=DOMAINS_PER_COMMAND_MAX).contains(&count) {
+        return Err(format!("{count} hosts; from 1 to {DOMAINS_PER_COMMAND_MAX} are accepted"));
+    }
+    let mut seen = BTreeSet::new();
+    match hosts.iter().find(|host| !seen.insert(*host)) {
+        Some(twice) => Err(format!("{twice} is given twice")),
+        None => Ok(()),
+    }
 }
 
 /// Payload of `GET_LOGS`.

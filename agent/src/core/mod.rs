@@ -17,10 +17,12 @@
 
 pub mod admit;
 pub mod diff;
+pub mod domains;
 pub mod health;
 pub mod mapper;
 pub mod metrics;
 pub mod plan;
+pub mod routes;
 pub mod saga;
 pub mod stack;
 pub mod step;

@@ -10,10 +10,11 @@ use genesis_shared::id::{CredentialName, CredentialType, WorkflowKey};
 use genesis_shared::stack::StackCommand;
 use serde::{Deserialize, Serialize};
 
+use crate::core::domains;
 use crate::core::mapper::{self, Binding, Problem};
 use crate::core::stack::{StackRow, StackSettings};
 use crate::core::step::{CredentialRow, Step, StepError, WorkflowRow};
-use crate::core::swap;
+use crate::core::swap::{self, StackStep};
 
 /// What is to be done, as the journal keeps it.
 ///
@@ -51,6 +52,7 @@ pub type Uses = BTreeMap<CredentialName, BTreeSet<WorkflowKey>>;
 /// `cannot_map`: placeholders, bindings or types that do not fit, all of them; `unknown_workflow`,
 /// `unknown_credential`: a key or name that is neither known nor brought by an earlier command; `credential_in_use`;
 /// `no_stack`, `must_be_alone`: a command for a stack that is not looked after, or that must not share its bundle;
+/// those of [`domains`];
 /// `generation_not_newer`: a desired state that was applied already, or one before it.
 pub fn plan(
     commands: &[Command],
@@ -68,7 +70,7 @@ pub fn plan(
         keys,
         uses,
         generation,
-        stack: (settings, &known.stack),
+        stack: (settings, known.stack.clone()),
         opened,
         replaces: false,
         steps: Vec::new(),
@@ -87,7 +89,8 @@ struct Planner<'a> {
     keys: BTreeSet<WorkflowKey>,
     uses: Uses,
     generation: u64,
-    stack: (Option<&'a StackSettings>, &'a StackRow),
+    /// How the stack is set up, and what it is to be as the commands go by.
+    stack: (Option<&'a StackSettings>, StackRow),
     opened: &'a OpenedVariables,
     /// Whether a credential may be replaced by another one, whose predecessor is removed in the end.
     replaces: bool,
@@ -150,7 +153,7 @@ impl Planner<'_> {
     fn stack(&mut self, command: usize, wish: &StackCommand) -> Result<(), StepError> {
         let refuse = |code: &str, message: String| StepError { code: code.into(), message, retryable: false };
         let action = wish.action();
-        let (Some(settings), row) = self.stack else {
+        let (Some(settings), row) = (self.stack.0, &self.stack.1) else {
             let message = format!("{action}: this agent looks after no stack; its configuration has no [stack]");
             return Err(refuse("no_stack", message));
         };
@@ -159,8 +162,15 @@ impl Planner<'_> {
                 format!("{action} must be the only command of its bundle; sign the others in one of their own");
             return Err(refuse("must_be_alone", message));
         }
-        let steps = swap::steps(wish, |service| row.image(service, settings).cloned(), row)
-            .map_err(|(code, message)| refuse(code, message))?;
+        let refused = |(code, message): (&str, String)| refuse(code, message);
+        let steps = match wish {
+            StackCommand::AddDomains(wish) => vec![domains::add(wish, settings, row).map_err(refused)?],
+            StackCommand::RemoveDomains(wish) => vec![domains::remove(wish, settings, row).map_err(refused)?],
+            other => swap::steps(other, |service| row.image(service, settings).cloned(), row).map_err(refused)?,
+        };
+        if let Some(StackStep::PutDomains { stack, .. }) = steps.first() {
+            self.stack.1 = stack.clone();
+        }
         self.steps.extend(steps.into_iter().map(|step| Step::Stack { command, step }));
         Ok(())
     }

@@ -42,6 +42,8 @@ pub struct StackSettings {
     pub images: BTreeMap<Service, ImageRef>,
     /// The host name that always leads to n8n.
     pub host: String,
+    /// The droplet's address as the world sees it; host names must lead there. Absent means that none can be added.
+    pub public_ip: Option<core::net::IpAddr>,
     /// Address on which the proxy is published.
     pub publish_ip: String,
     /// The proxy's port for HTTP on the host.
@@ -342,4 +344,26 @@ fn secret(settings: &StackSettings, name: &str) -> Mount {
 
 fn loopback(host_port: u16, container_port: u16) -> Port {
     Port { host_ip: "127.0.0.1".into(), host_port, container_port, protocol: "tcp" }
+}
+
+/// Settings for tests of the core: the proxy's own authority, everything else as it comes.
+#[cfg(test)]
+pub(crate) fn settings_for_tests() -> StackSettings {
+    StackSettings {
+        name: "genesis".into(),
+        folder: "/var/lib/genesis/stack".into(),
+        engine_socket: "/var/run/docker.sock".into(),
+        images: BTreeMap::new(),
+        host: "droplet.example".into(),
+        public_ip: Some(core::net::Ipv4Addr::new(192, 0, 2, 7).into()),
+        publish_ip: "0.0.0.0".into(),
+        http_port: 80,
+        https_port: 443,
+        n8n_port: N8N_PORT,
+        postgres_port: 5432,
+        memory_mb: None,
+        acme_directory: Some("internal".into()),
+        acme_ca_file: None,
+        timezone: "UTC".into(),
+    }
 }

@@ -7,6 +7,7 @@
 //!
 //! The copy is made after n8n has stopped, so that a way back loses nothing that ran until then.
 
+use genesis_shared::host::HostName;
 use genesis_shared::stack::{BackupId, ImageRef, Service, StackCommand};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,15 @@ pub enum StackStep {
         /// The stack as it is to be.
         stack: StackRow,
     },
+    /// Makes the proxy serve the host names of this stack. Its undo makes it serve those of before.
+    PutDomains {
+        /// The stack as it is to be.
+        stack: StackRow,
+        /// The host names that the command named.
+        hosts: Vec<HostName>,
+        /// Those of them that must lead to this droplet before a certificate is asked for.
+        check: Vec<HostName>,
+    },
     /// Writes a dump of n8n's database.
     Dump,
     /// Reads a container's log; changes nothing.
@@ -108,6 +118,7 @@ impl StackStep {
             Self::RestoreDump { backup } => format!("restore_dump {backup}"),
             Self::Release => "release".into(),
             Self::Note { .. } => "note_stack".into(),
+            Self::PutDomains { .. } => "put_domains".into(),
             Self::Dump => "dump".into(),
             Self::ReadLogs { container } => format!("read_logs {container}"),
             Self::LastMetrics => "last_metrics".into(),
@@ -122,7 +133,8 @@ impl StackStep {
             | Self::Snapshot
             | Self::Replace { .. }
             | Self::Start { .. }
-            | Self::RestoreDump { .. } => true,
+            | Self::RestoreDump { .. }
+            | Self::PutDomains { .. } => true,
             Self::PullImage { .. }
             | Self::CheckSwap { .. }
             | Self::AwaitQuiet
@@ -171,6 +183,8 @@ pub fn steps(
         }
         StackCommand::GetLogs(wish) => vec![StackStep::ReadLogs { container: wish.container }],
         StackCommand::Backup => vec![StackStep::Dump],
+        // They replace nothing and wait for nobody: `domains` has their one step.
+        StackCommand::AddDomains(_) | StackCommand::RemoveDomains(_) => vec![],
         StackCommand::Restore(wish) => {
             let restore = [StackStep::Snapshot, StackStep::RestoreDump { backup: wish.backup.clone() }];
             [&pause[1..], &restore[..], &go_on[..]].concat()

@@ -7,12 +7,13 @@ use genesis_shared::stack::{ImageRef, Service};
 
 use super::Exec;
 use super::perform::permanent;
+use crate::core::routes;
 use crate::core::stack::{
     DATABASE_PASSWORD, N8N_DATABASE_PASSWORD, N8N_ENCRYPTION_KEY, N8N_UID, StackRow, StackSettings, spec,
 };
 use crate::journal::{JournalError, MapChanges};
 use crate::ports::stack::{ContainerInfo, ContainerPhase, ContainerSpec, Containers, Database, Proxy};
-use crate::ports::{EffectError, World};
+use crate::ports::{EffectError, ErrorKind, World};
 
 /// Why a service is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +50,29 @@ impl<W: World> Exec<'_, W> {
     pub async fn converge(&self) -> Result<Result<Vec<String>, EffectError>, JournalError> {
         let Some(settings) = self.stack else { return Ok(Ok(vec![])) };
         let stack = self.journal.stack()?;
-        let done = match self.put_right(settings, &stack).await {
-            Ok(done) => done,
-            Err(error) => return Ok(Err(error)),
+        let (mut done, mut failed) = match self.put_right(settings, &stack).await {
+            Ok(done) => (done, None),
+            Err(error) => (vec![], Some(error)),
         };
+        // Whatever the engine is at: a proxy that runs is to do what it should.
+        match self.put_proxy_right(settings, &stack).await {
+            Ok(false) => {}
+            Ok(true) => done.push("proxy_drift caddy".into()),
+            Err(error) => {
+                if error.kind == ErrorKind::Permanent && failed.is_none() {
+                    let (code, message) = (error.code.into(), error.message.clone());
+                    self.journal.report(&Record::Event(Event { code, message }), self.now())?;
+                }
+                failed = failed.or(Some(error));
+            }
+        }
         if !done.is_empty() {
             let message = done.join(", ");
             tracing::warn!(code = "stack_repaired", "{message}");
             self.journal.report(&Record::Event(Event { code: "stack_repaired".into(), message }), self.now())?;
+        }
+        if let Some(error) = failed {
+            return Ok(Err(error));
         }
         if let Some(previous) = stack.previous.as_ref().filter(|previous| previous.until <= self.now()) {
             if let Err(error) = self.forget_previous(settings, &stack).await {
@@ -93,6 +109,9 @@ impl<W: World> Exec<'_, W> {
         containers.engine().await?;
         self.place_secrets()?;
         containers.ensure_network().await?;
+        if containers.container(Service::Caddy).await?.is_none_or(|info| info.phase != ContainerPhase::Running) {
+            self.world.proxy().keep_config(&routes::config(settings, stack))?;
+        }
         let mut done = Vec::new();
         for service in Service::ALL {
             let image = stack.image(service, settings).ok_or_else(|| {

@@ -5,6 +5,7 @@
 //! finds what the first one did.
 
 mod converge;
+mod domains;
 mod logs;
 mod look;
 pub mod mutant;

@@ -45,6 +45,10 @@ impl<W: World> Exec<'_, W> {
         known: &Known,
     ) -> Result<StepOutput, EffectError> {
         let settings = self.stack_settings()?;
+        if let StackStep::PutDomains { stack, hosts, check } = step {
+            // A matter of the proxy alone.
+            return self.put_domains(stack, hosts, check, known).await;
+        }
         self.await_engine().await?;
         let answer = match step {
             StackStep::PullImage { service, image } => self.pull(*service, image).await?,
@@ -73,6 +77,9 @@ impl<W: World> Exec<'_, W> {
             StackStep::Note { stack } => {
                 return Ok(StepOutput { stack: Some(stack.clone()), ..StepOutput::answer(json!({"success": true})) });
             }
+            StackStep::PutDomains { stack, hosts, check } => {
+                return self.put_domains(stack, hosts, check, known).await;
+            }
             StackStep::Dump => self.dump(running).await?,
             StackStep::ReadLogs { .. } => self.read_logs(&running.commands[command], known).await?,
             StackStep::LastMetrics => json!({"running_executions": self.world.database().running_executions().await?}),
@@ -82,6 +89,9 @@ impl<W: World> Exec<'_, W> {
 
     pub(super) async fn undo_stack(&self, step: &StackStep, base: &Known) -> Result<(), EffectError> {
         let settings = self.stack_settings()?;
+        if let StackStep::PutDomains { .. } = step {
+            return self.undo_domains(base).await;
+        }
         self.await_engine().await?;
         let (containers, database) = (self.world.containers(), self.world.database());
         match step {
@@ -111,6 +121,7 @@ impl<W: World> Exec<'_, W> {
             | StackStep::Probe
             | StackStep::Release
             | StackStep::Note { .. }
+            | StackStep::PutDomains { .. }
             | StackStep::Dump
             | StackStep::ReadLogs { .. }
             | StackStep::LastMetrics => Ok(()),

@@ -7,6 +7,7 @@
 pub mod no_stack;
 pub mod stack;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use genesis_shared::id::{CredentialName, CredentialType, DropletId, WorkflowKey};
@@ -250,6 +251,12 @@ pub trait Entropy {
     }
 }
 
+/// The domain name system.
+pub trait Names {
+    /// The addresses that a host name leads to; empty if there are none. Transient `names_unreachable`.
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, EffectError>;
+}
+
 /// All ports of one droplet.
 pub trait World {
     /// n8n.
@@ -268,6 +275,8 @@ pub trait World {
     type Containers: stack::Containers;
     /// The proxy in front of n8n.
     type Proxy: stack::Proxy;
+    /// The domain name system.
+    type Names: Names;
     /// n8n's database.
     type Database: stack::Database;
 
@@ -289,4 +298,6 @@ pub trait World {
     fn proxy(&self) -> &Self::Proxy;
     /// n8n's database.
     fn database(&self) -> &Self::Database;
+    /// The domain name system.
+    fn names(&self) -> &Self::Names;
 }

@@ -91,6 +91,40 @@ impl Proxy for NoStack {
     }
 }
 
+/// A proxy where there is a stack, and the refusals of [`NoStack`] where there is none.
+impl<P: Proxy> Proxy for Option<P> {
+    fn shared_folder(&self) -> String {
+        self.as_ref().map(P::shared_folder).unwrap_or_default()
+    }
+    fn keep_config(&self, config: &Value) -> Result<(), EffectError> {
+        self.as_ref().map_or_else(refused, |proxy| proxy.keep_config(config))
+    }
+    async fn config(&self) -> Result<Value, EffectError> {
+        let Some(proxy) = self else { return refused() };
+        proxy.config().await
+    }
+    async fn load(&self, config: &Value) -> Result<(), EffectError> {
+        let Some(proxy) = self else { return refused() };
+        proxy.load(config).await
+    }
+    async fn hold(&self) -> Result<(), EffectError> {
+        let Some(proxy) = self else { return refused() };
+        proxy.hold().await
+    }
+    fn release(&self) -> Result<(), EffectError> {
+        self.as_ref().map_or_else(refused, P::release)
+    }
+    fn is_held(&self) -> Result<bool, EffectError> {
+        self.as_ref().map_or_else(refused, P::is_held)
+    }
+    async fn in_flight(&self) -> Option<u64> {
+        self.as_ref()?.in_flight().await
+    }
+    async fn certificate_expires_at(&self, host: &str) -> Option<Timestamp> {
+        self.as_ref()?.certificate_expires_at(host).await
+    }
+}
+
 impl Database for NoStack {
     async fn is_ready(&self) -> bool {
         false

@@ -1,10 +1,12 @@
 //! The ports for real: one file or folder per outside system.
 
+pub mod caddy;
 pub mod clock;
 pub mod files;
 pub mod host;
 pub mod hub;
 pub mod n8n;
+pub mod names;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +23,7 @@ pub struct RealWorld {
     hub: hub::RealHub,
     clock: clock::RealClock,
     entropy: clock::RealEntropy,
+    proxy: Option<caddy::Caddy>,
 }
 
 /// Why the ports cannot be set up.
@@ -32,6 +35,9 @@ pub enum SetupError {
     /// The HTTP client cannot be made; usually the hub's CA file.
     #[error("cannot set up the connection to the hub")]
     Hub(#[from] hub::HubSetupError),
+    /// The HTTP client for the proxy cannot be made.
+    #[error("cannot set up the connection to the proxy")]
+    Proxy(#[source] reqwest::Error),
     /// The HTTP client for n8n cannot be made.
     #[error("cannot set up the connection to n8n")]
     N8n(#[source] reqwest::Error),
@@ -60,6 +66,7 @@ impl RealWorld {
             hub: hub::RealHub::new(&settings.hub_url, settings.hub_ca_file.as_deref())?,
             clock: clock::RealClock::default(),
             entropy: clock::RealEntropy,
+            proxy: settings.stack.as_ref().map(caddy::Caddy::new).transpose().map_err(SetupError::Proxy)?,
         })
     }
 }
@@ -72,7 +79,8 @@ impl World for RealWorld {
     type Clock = clock::RealClock;
     type Entropy = clock::RealEntropy;
     type Containers = NoStack;
-    type Proxy = NoStack;
+    type Proxy = Option<caddy::Caddy>;
+    type Names = names::RealNames;
     type Database = NoStack;
 
     fn workflows(&self) -> &Self::Workflows {
@@ -96,8 +104,11 @@ impl World for RealWorld {
     fn containers(&self) -> &NoStack {
         &NoStack
     }
-    fn proxy(&self) -> &NoStack {
-        &NoStack
+    fn proxy(&self) -> &Option<caddy::Caddy> {
+        &self.proxy
+    }
+    fn names(&self) -> &names::RealNames {
+        &names::RealNames
     }
     fn database(&self) -> &NoStack {
         &NoStack

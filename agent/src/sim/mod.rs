@@ -8,6 +8,7 @@ pub mod forge;
 pub mod hub;
 pub mod n8n;
 pub mod parts;
+pub mod proxy;
 mod transport;
 
 use std::cell::RefCell;
@@ -16,6 +17,7 @@ use std::rc::Rc;
 pub use crash::Crash;
 pub use hub::SimHub;
 pub use parts::{SimClock, SimEntropy, SimFiles, SimHost};
+pub use proxy::{ProxyFault, SimNames, SimProxy};
 pub use transport::SimTransport;
 
 use genesis_shared::id::DropletId;
@@ -24,6 +26,9 @@ use crate::config::N8nSettings;
 use crate::ports::World;
 use crate::ports::no_stack::NoStack;
 use crate::real::n8n::N8n;
+
+/// The public address of every pretend droplet.
+pub const ADDRESS: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// What survives a crash of the agent: the disk, n8n, the hub. Clones share it.
 #[derive(Clone)]
@@ -34,6 +39,10 @@ pub struct Outside {
     pub files: Rc<SimFiles>,
     /// The hub.
     pub hub: Rc<SimHub>,
+    /// The proxy of its stack.
+    pub proxy: Rc<SimProxy>,
+    /// The domain name system.
+    pub names: Rc<SimNames>,
     /// Randomness; goes on where it was, so that a restarted agent does not repeat its numbers.
     pub entropy: SimEntropy,
     /// Time.
@@ -53,6 +62,8 @@ impl Outside {
             n8n: Rc::new(RefCell::new(n8n::Standin::new(config, seed))),
             files: Rc::new(SimFiles::new(crash.clone())),
             hub: Rc::new(SimHub::new(entropy.clone(), clock.clone(), crash.clone())),
+            proxy: Rc::new(SimProxy::new(crash.clone())),
+            names: Rc::new(SimNames::new(ADDRESS, crash.clone())),
             entropy,
             clock,
             crash,
@@ -94,7 +105,8 @@ impl World for SimWorld {
     type Clock = SimClock;
     type Entropy = SimEntropy;
     type Containers = NoStack;
-    type Proxy = NoStack;
+    type Proxy = SimProxy;
+    type Names = SimNames;
     type Database = NoStack;
 
     fn workflows(&self) -> &Self::Workflows {
@@ -118,8 +130,11 @@ impl World for SimWorld {
     fn containers(&self) -> &NoStack {
         &NoStack
     }
-    fn proxy(&self) -> &NoStack {
-        &NoStack
+    fn proxy(&self) -> &SimProxy {
+        &self.outside.proxy
+    }
+    fn names(&self) -> &SimNames {
+        &self.outside.names
     }
     fn database(&self) -> &NoStack {
         &NoStack

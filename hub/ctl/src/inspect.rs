@@ -139,6 +139,13 @@ fn stack_in_words(command: &StackCommand) -> String {
             format!(" the last {} lines of {}, {sealed}", wish.lines, wish.container)
         }
         StackCommand::Restore(wish) => format!(" n8n's database from backup {}", wish.backup),
+        StackCommand::AddDomains(wish) => {
+            let primary = wish.primary.as_ref().map(|host| format!(", primary {host}")).unwrap_or_default();
+            format!(" {}{primary}", wish.hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", "))
+        }
+        StackCommand::RemoveDomains(wish) => {
+            format!(" {}", wish.hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", "))
+        }
         StackCommand::RestartN8n
         | StackCommand::Backup
         | StackCommand::Quiesce

@@ -258,7 +258,8 @@ impl World for FleetWorld {
     type Clock = SimClock;
     type Entropy = SimEntropy;
     type Containers = NoStack;
-    type Proxy = NoStack;
+    type Proxy = SimProxy;
+    type Names = SimNames;
     type Database = NoStack;
 
     fn workflows(&self) -> &Self::Workflows {
@@ -282,8 +283,11 @@ impl World for FleetWorld {
     fn containers(&self) -> &NoStack {
         &NoStack
     }
-    fn proxy(&self) -> &NoStack {
-        &NoStack
+    fn proxy(&self) -> &SimProxy {
+        &self.outside.proxy
+    }
+    fn names(&self) -> &SimNames {
+        &self.outside.names
     }
     fn database(&self) -> &NoStack {
         &NoStack
