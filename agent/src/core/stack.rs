@@ -32,6 +32,9 @@ pub const N8N_PORT: u16 = 5678;
 pub const N8N_FOLDER: &str = "/home/node/.n8n";
 /// n8n's user in the official image (`node`).
 pub const N8N_UID: u32 = 1000;
+/// The database's user in the official image. Its secret belongs to this user, not to root: an entrypoint may read it
+/// before or after it has become that user.
+pub const POSTGRES_UID: u32 = 999;
 /// How long n8n may take to finish running executions once it is asked to stop.
 pub const N8N_GRACE_S: u64 = 30;
 

@@ -1,6 +1,7 @@
 //! The ports for real: one file or folder per outside system.
 
 pub mod clock;
+pub mod database;
 pub mod docker;
 pub mod files;
 pub mod host;

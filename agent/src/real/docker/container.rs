@@ -72,7 +72,7 @@ fn host_config(stack: &str, spec: &ContainerSpec) -> HostConfig {
         // As much swap as there is: the limit keeps the others alive, it is not to kill this one.
         memory_swap: Some(-1),
         cpu_shares: Some(i64::from(spec.cpu_shares)),
-        oom_score_adj: Some(i64::from(spec.oom_score_adj)),
+        oom_score_adj: Some(i64::from(allowed_oom_score(spec.oom_score_adj))),
         shm_size: (spec.shm_mb > 0).then(|| signed(spec.shm_mb * MIB)),
         mounts: Some(mounts.collect()),
         port_bindings: Some(bindings),
@@ -86,6 +86,26 @@ fn host_config(stack: &str, spec: &ContainerSpec) -> HostConfig {
         security_opt: Some(vec!["no-new-privileges".into()]),
         ..HostConfig::default()
     }
+}
+
+/// A score below 0 takes a right that a machine within a container may not have: there a container that asks for it
+/// does not start at all, and 0 is the best there is.
+fn allowed_oom_score(wanted: i32) -> i32 {
+    if wanted >= 0 || std::fs::read_to_string("/proc/1/status").map_or(true, |status| may_lower_oom_score(&status)) {
+        return wanted;
+    }
+    tracing::warn!(
+        code = "oom_score",
+        "this machine does not let anyone lower a score for the end of memory; a container gets 0 instead of {wanted}"
+    );
+    0
+}
+
+/// Whether `CAP_SYS_RESOURCE` (24) is in the bounding set of the machine's first process, beyond which nobody gets.
+fn may_lower_oom_score(status: &str) -> bool {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_none_or(|set| set & (1 << 24) != 0)
 }
 
 /// Every 10 seconds, three failures count; the first minute is the start's. None: not the image's own either.
@@ -142,4 +162,16 @@ fn some(text: &str) -> Option<String> {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_may_not_lower_the_score_is_known() {
+        assert!(may_lower_oom_score("Name:\tinit\nCapBnd:\t000001ffffffffff\n"));
+        assert!(!may_lower_oom_score("Name:\tinit\nCapBnd:\t000001fffeffffff\n"));
+        assert!(may_lower_oom_score("what is this?"), "the engine will tell");
+    }
 }

@@ -116,9 +116,25 @@ pub fn failed(doing: &str, error: &Error) -> EffectError {
         Error::HyperLegacyError { .. }
         | Error::HyperResponseError { .. }
         | Error::RequestTimeoutError
-        | Error::IOError { .. } => silent(),
-        // What is left never reached the engine, or is an answer that makes no sense.
-        _ => refused(doing, &words),
+        | Error::IOError { .. }
+        // It answered, and the answer makes no sense.
+        | Error::JsonDataError { .. }
+        | Error::JsonSerdeError { .. }
+        | Error::StrParseError { .. } => silent(),
+        // What is left never reached the engine.
+        Error::APIVersionParseError { .. }
+        | Error::MissingSessionBuildkitError { .. }
+        | Error::MissingVersionBuildkitError { .. }
+        | Error::StrFmtError { .. }
+        | Error::HttpClientError { .. }
+        | Error::URLEncodedError { .. }
+        | Error::URLParseError { .. }
+        | Error::InvalidURIError { .. }
+        | Error::InvalidURIPartsError { .. }
+        | Error::UnsupportedURISchemeError { .. }
+        | Error::HttpHeaderNotFoundError(_)
+        | Error::HttpHeaderToStrError { .. }
+        | Error::Base64DecodeError { .. } => refused(doing, &words),
     }
 }
 

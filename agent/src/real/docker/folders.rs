@@ -126,10 +126,9 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 fn unusable(doing: &str, path: &Path, error: &io::Error) -> EffectError {
-    let (kind, code) = match error.kind() {
-        IoKind::StorageFull | IoKind::QuotaExceeded => (ErrorKind::Transient, "disk_full"),
-        _ => (ErrorKind::Permanent, "folder_unusable"),
-    };
+    let is_full = matches!(error.kind(), IoKind::StorageFull | IoKind::QuotaExceeded);
+    let (kind, code) =
+        if is_full { (ErrorKind::Transient, "disk_full") } else { (ErrorKind::Permanent, "folder_unusable") };
     let message = format!("cannot {doing} {}: {error}; the agent needs to own the stack's folder", path.display());
     EffectError::new(kind, code, message)
 }

@@ -261,8 +261,14 @@ impl Containers for Docker {
         let options = None::<bollard::query_parameters::StartContainerOptions>;
         let call = |client: bollard::Docker| async move { client.start_container(&name, options).await };
         match self.settle("start a container", call).await? {
-            Fate::Done(()) | Fate::Already => Ok(()),
+            Fate::Done(()) => Ok(()),
             Fate::Missing => Err(self.missing(service)),
+            // It runs since a moment ago, or is about to be removed.
+            Fate::Already => match self.container(service).await?.map(|found| found.phase) {
+                Some(ContainerPhase::Running) => Ok(()),
+                Some(_) => Err(refused("start a container", "it is being removed; try again")),
+                None => Err(self.missing(service)),
+            },
         }
     }
 
