@@ -79,6 +79,8 @@ fn the_core_cannot_fail_for_outside_reasons() {
 fn one_outside_system_one_file() {
     forbid("agent/src", &["rusqlite"], &["agent/src/journal/sqlite.rs"]);
     forbid("agent/src", &["sysinfo"], &["agent/src/real/host.rs"]);
+    forbid("agent/src", &["bollard"], &["agent/src/real/docker/"]);
+    forbid("agent/src", &["psql", "pg_dump"], &["agent/src/real/database.rs"]);
     forbid("agent/src", &["reqwest"], &["agent/src/real/hub.rs", "agent/src/real/n8n/", "agent/src/real/mod.rs"]);
     forbid("agent/src", &["/api/v1/", "/rest/"], &["agent/src/real/n8n/", "agent/src/sim/n8n/"]);
     forbid("hub/src", &["rusqlite"], &["hub/src/store/"]);

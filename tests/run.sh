@@ -3,9 +3,11 @@
 #   tests/run.sh [--no-skip] [FILTER…]
 #     --no-skip     fail where something that a test needs is missing, instead of leaving the test out
 #     FILTER…       only tests whose name contains one of these (formatting and lints are then left out)
-# What is missing is installed where it can be: n8n and the interop libraries from npm, into the cache.
+# What is missing is installed where it can be: n8n and the interop libraries from npm, into the cache; images pulled.
 #   GENESIS_CACHE      downloads, outside the checkout     (~/.cache/genesis)
 #   GENESIS_N8N_TREE   a folder that holds node_modules/n8n already; GENESIS_N8N_OLD_TREE one with n8n 1.x
+#   DOCKER_HOST        the container engine, unix:///…     (unix:///var/run/docker.sock)
+#   GENESIS_LAB        a folder whose dockerd.sh and images.sh give engine and images where there are none
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +20,7 @@ filters=()
 for argument in "$@"; do
   case $argument in
     --no-skip) no_skip=1 ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) filters+=("$argument") ;;
   esac
 done
@@ -76,6 +78,48 @@ else
   mkdir -p "$GENESIS_INTEROP_DIR"
   cp tests/interop/* "$GENESIS_INTEROP_DIR/"
   npm_install "$GENESIS_INTEROP_DIR" || { skip jose "not installed from npm"; skip hpke_core "not installed from npm"; }
+fi
+
+lab=${GENESIS_LAB:-../shared/lab}
+n8n_before_version=2.7.5
+
+engine_answers() { # engine_answers unix:///SOCKET
+  curl --silent --fail --max-time 5 --unix-socket "${1#unix://}" http://engine/_ping >/dev/null 2>&1
+}
+
+wants_engine() { # sets DOCKER_HOST
+  export DOCKER_HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}
+  if engine_answers "$DOCKER_HOST"; then return 0; fi
+  [ -x "$lab/dockerd.sh" ] && DOCKER_HOST=$("$lab/dockerd.sh")
+}
+
+wants_images() { # wants_images IMAGE…: here already, or pulled, or from the lab
+  local image absent=0
+  for image in "$@"; do
+    docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null 2>&1 || absent=1
+  done
+  [ "$absent" = 0 ] && return 0
+  [ -x "$lab/images.sh" ] && LAB_TREES="$n8n_version=${GENESIS_N8N_TREE:-}" "$lab/images.sh"
+}
+
+pinned() { # pinned IMAGE: with its digest in the registry, or, where it came without one, its own id
+  local digest
+  digest=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$1" | sed -n 's/.*@//p' | head -n 1)
+  printf '%s@%s' "$1" "${digest:-$(docker image inspect --format '{{.Id}}' "$1")}"
+}
+
+say "Container engine, images of n8n, PostgreSQL, Caddy"
+n8n_image=n8nio/n8n:$n8n_version n8n_before_image=n8nio/n8n:$n8n_before_version
+if [ "$(id -u)" != 0 ]; then
+  skip real_engine "needs root, as the agent does: folders of containers belong to other users"
+elif ! wants_engine || ! command -v docker >/dev/null; then
+  skip real_engine "no container engine answers at ${DOCKER_HOST:-}, or there is no docker command"
+elif ! wants_images "$n8n_image" "$n8n_before_image" caddy:2-alpine postgres:15; then
+  skip real_engine "the images cannot be pulled from here"
+else
+  GENESIS_IMAGE_N8N=$(pinned "$n8n_image") GENESIS_IMAGE_N8N_OLD=$(pinned "$n8n_before_image")
+  GENESIS_IMAGE_CADDY=$(pinned caddy:2-alpine) GENESIS_IMAGE_POSTGRES=$(pinned postgres:15)
+  export GENESIS_IMAGE_N8N GENESIS_IMAGE_N8N_OLD GENESIS_IMAGE_CADDY GENESIS_IMAGE_POSTGRES
 fi
 
 if [ "$(id -u)" != 0 ] || ! command -v mount >/dev/null; then

@@ -7,6 +7,7 @@
 pub mod attack;
 pub mod canary;
 pub mod droplet;
+pub mod engine;
 pub mod fleet;
 pub mod fuzz;
 pub mod kills;
@@ -15,6 +16,7 @@ pub mod operator;
 pub mod power;
 pub mod process;
 pub mod proofs;
+pub mod registry;
 pub mod rig;
 pub mod scenario;
 

@@ -22,10 +22,19 @@ pub const N8N_DATABASE_PASSWORD: &str = "n8n-postgres-password";
 pub const N8N_ENCRYPTION_KEY: &str = "n8n-encryption-key";
 /// Name of n8n's database and of its user.
 pub const DATABASE: &str = "n8n";
+/// Name of the stack's folder for dumps of the database.
+pub const BACKUPS: &str = "backups";
+/// Where that folder appears in the database's container.
+pub const BACKUPS_FOLDER: &str = "/var/lib/genesis-backups";
 /// The port that n8n listens on within the stack's network.
 pub const N8N_PORT: u16 = 5678;
+/// Where n8n keeps its files in its container.
+pub const N8N_FOLDER: &str = "/home/node/.n8n";
 /// n8n's user in the official image (`node`).
 pub const N8N_UID: u32 = 1000;
+/// The database's user in the official image. Its secret belongs to this user, not to root: an entrypoint may read it
+/// before or after it has become that user.
+pub const POSTGRES_UID: u32 = 999;
 /// How long n8n may take to finish running executions once it is asked to stop.
 pub const N8N_GRACE_S: u64 = 30;
 
@@ -226,6 +235,7 @@ fn blank(service: Service, image: &ImageRef) -> ContainerSpec {
         stop_grace_s: 10,
         stop_signal: String::new(),
         health_command: vec![],
+        capabilities: vec![],
     }
 }
 
@@ -246,7 +256,7 @@ fn postgres(image: &ImageRef, settings: &StackSettings, sizes: &Sizes) -> Contai
         env: texts(env),
         mounts: vec![
             folder(settings, "postgres", "/var/lib/postgresql/data", 0),
-            folder(settings, "backups", "/var/lib/genesis-backups", 0),
+            folder(settings, BACKUPS, BACKUPS_FOLDER, 0),
             secret(settings, DATABASE_PASSWORD),
         ],
         ports: vec![loopback(settings.postgres_port, 5432)],
@@ -258,6 +268,8 @@ fn postgres(image: &ImageRef, settings: &StackSettings, sizes: &Sizes) -> Contai
         // "Fast": rolls back what is open and stops, instead of waiting for every client to leave.
         stop_signal: "SIGINT".into(),
         health_command: ["pg_isready", "-q", "-U", DATABASE].map(str::to_owned).to_vec(),
+        // Its entrypoint gives the data folder to the database's user and becomes that user.
+        capabilities: vec!["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
         ..blank(Service::Postgres, image)
     }
 }
@@ -292,7 +304,7 @@ fn n8n(image: &ImageRef, settings: &StackSettings, row: &StackRow, sizes: &Sizes
     ContainerSpec {
         env: texts(env),
         mounts: vec![
-            folder(settings, "n8n", "/home/node/.n8n", N8N_UID),
+            folder(settings, "n8n", N8N_FOLDER, N8N_UID),
             secret(settings, N8N_DATABASE_PASSWORD),
             secret(settings, N8N_ENCRYPTION_KEY),
         ],
@@ -329,6 +341,8 @@ fn caddy(image: &ImageRef, settings: &StackSettings, sizes: &Sizes) -> Container
         memory_mb: sizes.caddy_mb,
         cpu_shares: 2048,
         oom_score_adj: 100,
+        // The binary asks for it by itself and is not started without it.
+        capabilities: vec!["NET_BIND_SERVICE"],
         ..blank(Service::Caddy, image)
     }
 }

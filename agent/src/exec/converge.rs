@@ -27,7 +27,7 @@ impl Fault {
     fn of(info: Option<&ContainerInfo>, wanted: &ContainerSpec) -> Option<Self> {
         match info {
             None => Some(Self::Missing),
-            Some(info) if info.spec_digest != wanted.digest() => Some(Self::Differs),
+            Some(info) if info.spec_digest != wanted.digest().to_string() => Some(Self::Differs),
             Some(info) if info.phase == ContainerPhase::Running || info.phase == ContainerPhase::Restarting => None,
             Some(_) => Some(Self::Stopped),
         }

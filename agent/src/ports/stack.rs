@@ -66,12 +66,17 @@ pub struct ContainerSpec {
     pub stop_signal: String,
     /// Health check of the engine; none where the agent looks by itself.
     pub health_command: Vec<String>,
+    /// The kernel capabilities that it keeps; it is stripped of all others.
+    pub capabilities: Vec<&'static str>,
 }
 
 impl ContainerSpec {
-    /// Tells two specs apart; a container carries the digest of the one it was made from.
-    pub fn digest(&self) -> String {
-        Digest::of(&serde_json::to_vec(self).expect("texts and numbers have a JSON form")).to_string()
+    /// What the container made from it is labelled with: equal specs, equal digests.
+    ///
+    /// # Panics
+    /// Never: the spec is texts and numbers.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).expect("texts and numbers can be written as JSON"))
     }
 }
 
@@ -139,9 +144,23 @@ pub struct ContainerInfo {
 
 /// The container engine, as far as one stack needs it. Containers carry the stack's name and their service's.
 ///
-/// Codes of its errors: `engine_unreachable` (Transient), `engine_silent` (Ambiguous: it took the request and did not
-/// answer), `image_missing`, `image_not_found` (Permanent), `disk_full` (Transient), `port_taken` (Transient),
-/// `engine_refused` (Permanent: anything else, with the engine's words).
+/// Codes of its errors:
+///
+/// | code | kind | when |
+/// |---|---|---|
+/// | `engine_unreachable` | Transient | nobody answers at the socket |
+/// | `engine_silent` | Ambiguous | it took the request and did not answer, or broke off |
+/// | `image_missing` | Permanent | the image is not here: pull it first |
+/// | `image_not_found` | Permanent | the registry has no such image, or does not give it to us |
+/// | `registry_unreachable` | Transient | the registry does not answer, or asks for patience |
+/// | `disk_full` | Transient | no space left |
+/// | `port_taken` | Transient | somebody else has the port that is to be published |
+/// | `container_missing` | Permanent | there is no such container: create it first |
+/// | `container_stopped` | Transient | it has to run for this, and does not |
+/// | `mount_missing` | Permanent | a file that is to be mounted is not there: place it first |
+/// | `folder_unusable` | Permanent | a folder or file of the stack cannot be made, written or removed |
+/// | `program_failed` | Permanent | a program in the container ended with another code than 0 |
+/// | `engine_refused` | Permanent | anything else, with the engine's words |
 pub trait Containers {
     /// Whether it answers, and what it is.
     async fn engine(&self) -> Result<EngineInfo, EffectError>;
@@ -149,7 +168,8 @@ pub trait Containers {
     async fn image(&self, image: &ImageRef) -> Result<Option<ImageInfo>, EffectError>;
     /// Brings the image here. Idempotent.
     async fn pull(&self, image: &ImageRef) -> Result<ImageInfo, EffectError>;
-    /// Removes every image that no container uses and that is none of these; answers the bytes that became free.
+    /// Removes every image that no container uses and that is none of these; answers the bytes that became free, as
+    /// the disk shows it.
     async fn prune(&self, keep: &[ImageRef]) -> Result<u64, EffectError>;
     /// Puts a secret file where the specs mount it from (`<folder>/secrets/<name>`), 0400 and owned by this user.
     /// Idempotent; an equal file is left alone.
@@ -158,16 +178,17 @@ pub trait Containers {
     async fn ensure_network(&self) -> Result<(), EffectError>;
     /// The service's container, if there is one.
     async fn container(&self, service: Service) -> Result<Option<ContainerInfo>, EffectError>;
-    /// Makes the container, not started. One of that name that is there is removed first, its folders kept.
+    /// Makes the container, not started. One of that name that is there is stopped and removed first, its folders kept.
     async fn create(&self, spec: &ContainerSpec) -> Result<(), EffectError>;
     /// Starts it. Idempotent. What n8n leaves behind when it is killed, and what makes its next start wait ten seconds
     /// (`crash.journal`), is removed before.
     async fn start(&self, service: Service) -> Result<(), EffectError>;
-    /// Asks it to stop and kills it after its grace; answers its exit code. Idempotent; `None` if there is none.
+    /// Asks it to stop and kills it after its grace; answers its exit code, 0 for one that never ran. Takes no longer
+    /// than its grace and [`STOP_MARGIN`]. Idempotent; `None` if there is no such container.
     async fn stop(&self, service: Service) -> Result<Option<i64>, EffectError>;
-    /// Removes it, running or not; its folders stay. Idempotent.
+    /// Removes it, stopping it first where it runs; its folders stay. Idempotent.
     async fn remove(&self, service: Service) -> Result<(), EffectError>;
-    /// Removes the stack's folder and network. Idempotent. Only where a destructive command asks for it.
+    /// Removes the stack's containers, network and folder. Idempotent. Only where a destructive command asks for it.
     async fn remove_data(&self) -> Result<(), EffectError>;
     /// Runs a program within a running container and answers what it wrote; Permanent `program_failed` with its
     /// last words when it ends with another code than 0.
@@ -208,7 +229,11 @@ pub trait Proxy {
     async fn certificate_expires_at(&self, host: &str) -> Option<Timestamp>;
 }
 
-/// n8n's database. Codes: `database_unreachable` (Transient), `database_refused` (Permanent).
+/// n8n's database.
+///
+/// Codes: `database_unreachable` (Transient), `database_in_use` (Transient: somebody is connected who must not be),
+/// `disk_full` (Transient), `dump_missing` (Permanent: no such file in the backup folder), `database_refused`
+/// (Permanent: anything else), and the engine's own ([`Containers`]).
 pub trait Database {
     /// Whether it takes connections.
     async fn is_ready(&self) -> bool;
@@ -216,14 +241,17 @@ pub trait Database {
     async fn running_executions(&self) -> Result<u64, EffectError>;
     /// Copies n8n's database as it is now, beside it, replacing a former copy. Nobody may be connected to it.
     async fn snapshot(&self) -> Result<(), EffectError>;
-    /// Puts the copy in the place of n8n's database. Idempotent: without a copy it does nothing and answers false.
+    /// Puts the copy in the place of n8n's database and uses it up. Whoever is connected is thrown out. Safe to repeat
+    /// after a crash at any moment: without a copy it does nothing and answers false, but for a repetition that finishes
+    /// what was cut short, which answers true.
     async fn restore_snapshot(&self) -> Result<bool, EffectError>;
     /// Removes the copy. Idempotent.
     async fn drop_snapshot(&self) -> Result<(), EffectError>;
-    /// Writes a dump of n8n's database into a file of the backup folder, and answers its bytes and digest. The newest
+    /// Writes a dump of n8n's database into a file of the backup folder, replacing one of that name, and answers its
+    /// bytes and digest (`sha256:…`). A file of that name is always whole. The newest
     /// [`genesis_shared::limits::BACKUPS_MAX`] dumps stay there, older ones go.
     async fn dump(&self, file: &str) -> Result<(u64, String), EffectError>;
-    /// Replaces n8n's database by a dump. n8n must be stopped. All or nothing.
+    /// Replaces n8n's database by a dump. n8n must be stopped. All or nothing; can be repeated.
     async fn restore_dump(&self, file: &str) -> Result<(), EffectError>;
     /// When the last execution began; `None` if there was none.
     async fn last_execution_at(&self) -> Result<Option<Timestamp>, EffectError>;

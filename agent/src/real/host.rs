@@ -36,14 +36,23 @@ impl RealHost {
         Self { system: RefCell::new(system), data_dir: data_dir.to_owned(), boot_epoch }
     }
 
-    /// Bytes in all and free of the disk that holds the data folder, where the system lists it.
     fn disk(&self) -> Option<(u64, u64)> {
-        let path = self.data_dir.canonicalize().unwrap_or_else(|_| self.data_dir.clone());
-        let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
-        let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
-        let nearest = holding.max_by_key(|disk| disk.mount_point().components().count());
-        nearest.map(|disk| (disk.total_space(), disk.available_space()))
+        disk(&self.data_dir)
     }
+}
+
+/// Bytes in all and free of the disk that holds a path, where the system lists it.
+fn disk(path: &Path) -> Option<(u64, u64)> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage());
+    let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
+    let nearest = holding.max_by_key(|disk| disk.mount_point().components().count());
+    nearest.map(|disk| (disk.total_space(), disk.available_space()))
+}
+
+/// Bytes free on the disk that holds a path; `None` where the system does not tell.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    disk(path).map(|(_, free)| free)
 }
 
 impl Host for RealHost {

@@ -2,6 +2,8 @@
 
 pub mod caddy;
 pub mod clock;
+pub mod database;
+pub mod docker;
 pub mod files;
 pub mod host;
 pub mod hub;

@@ -4,6 +4,8 @@
 //! depends on nothing but the seed.
 
 pub mod crash;
+pub mod database;
+pub mod engine;
 pub mod forge;
 pub mod hub;
 pub mod n8n;
@@ -15,6 +17,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use crash::Crash;
+pub use database::SimDatabase;
+pub use engine::SimEngine;
 pub use hub::SimHub;
 pub use parts::{SimClock, SimEntropy, SimFiles, SimHost};
 pub use proxy::{ProxyFault, SimNames, SimProxy};
