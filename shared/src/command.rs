@@ -91,6 +91,19 @@ impl fmt::Display for Action {
     }
 }
 
+/// An action label for people: an ignition has twenty actions, so equal ones in a row are counted.
+pub fn grouped(label: &str) -> String {
+    let mut groups: Vec<(&str, usize)> = Vec::new();
+    for action in label.split(',') {
+        match groups.last_mut() {
+            Some((last, count)) if *last == action => *count += 1,
+            Some(_) | None => groups.push((action, 1)),
+        }
+    }
+    let text = |(action, count)| if count == 1 { String::from(action) } else { format!("{count} x {action}") };
+    groups.into_iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
 /// Why a command of a bundle cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {

@@ -88,6 +88,11 @@ impl Rig {
 
     /// Sets the scene over an n8n that runs already, with a given agent.
     pub async fn over(n8n: N8n, folder: TempDir, agent_binary: PathBuf) -> Self {
+        Self::configured(n8n, folder, agent_binary, "answer_timeout_s = 2\n").await
+    }
+
+    /// The same with more text at the end of the agent's configuration; it begins within `[n8n]`.
+    pub async fn configured(n8n: N8n, folder: TempDir, agent_binary: PathBuf, more: &str) -> Self {
         let hub_dir = folder.path().join("hub");
         let init: Init = one_shot(&["init", "--data-dir", path(&hub_dir)]);
         let scopes = ["token", "create", "--data-dir", path(&hub_dir), "--name", "test", "--scope", "admin"];
@@ -116,7 +121,7 @@ impl Rig {
         let text = format!(
             "hub_url = {hub_url:?}\nhub_ca_file = {:?}\nworkspace_id = \"{workspace}\"\ndroplet_id = \"{droplet}\"\n\
              data_dir = {:?}\ntrust_root_digest = \"{}\"\nprovisioning_token_file = {:?}\n\
-             [labels]\nring = \"canary\"\n[n8n]\nurl = {:?}\nanswer_timeout_s = 2\n",
+             [labels]\nring = \"canary\"\n[n8n]\nurl = {:?}\n{more}",
             init.ca_file,
             folder.path().join("agent"),
             operator.pin,
@@ -201,8 +206,13 @@ impl Rig {
 
     /// `genesis-agent apply` with these arguments, on this rig's configuration.
     pub fn apply_command(&self, args: &[&str]) -> Command {
+        self.agent_command(&[&["apply"], args].concat())
+    }
+
+    /// A verb of `genesis-agent` on this rig's configuration.
+    pub fn agent_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.agent_binary);
-        command.arg("apply").args(args).args(["--config", path(&self.config)]).env_remove("RUST_LOG");
+        command.args(args).args(["--config", path(&self.config)]).env_remove("RUST_LOG");
         command
     }
 

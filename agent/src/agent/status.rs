@@ -224,7 +224,7 @@ impl<W: World> Agent<W> {
             engine: engine.map(|engine| engine.version).map_err(|error| error.to_string()),
             containers,
             held: self.world.proxy().is_held().unwrap_or(false),
-            at_rest: stack.suspended || stack.quiesced,
+            at_rest: stack.is_at_rest(&self.exec().boot()),
             previous: stack.previous.map(|previous| (previous.service, previous.image, previous.until)),
             hosts,
         }))

@@ -1,6 +1,6 @@
 //! What `genesis-agent apply` says to people: a word in front of each line, the outcome, and what to do next.
 
-use genesis_shared::command::{Action, Class};
+use genesis_shared::command::{Action, Class, grouped};
 use genesis_shared::report::{CommandResult, N8nStatus, OutcomeState};
 use serde_json::Value;
 
@@ -138,19 +138,6 @@ fn next_step(result: &CommandResult) -> Option<&'static str> {
             _ => "nothing was changed; see the message",
         }),
     }
-}
-
-/// An ignition has twenty actions: equal ones in a row are counted.
-fn grouped(actions: &str) -> String {
-    let mut groups: Vec<(&str, usize)> = Vec::new();
-    for action in actions.split(',') {
-        match groups.last_mut() {
-            Some((last, count)) if *last == action => *count += 1,
-            Some(_) | None => groups.push((action, 1)),
-        }
-    }
-    let text = |(action, count)| if count == 1 { String::from(action) } else { format!("{count} x {action}") };
-    groups.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

@@ -63,13 +63,13 @@ pub fn config(settings: &StackSettings, stack: &StackRow) -> Value {
             "exclude": ["http.handlers.reverse_proxy.health_checker.active"],
         }}},
         "apps": {
-            "http": {"servers": {"public": public(&hosts), "inner": inner(), "check": check()}},
+            "http": {"servers": {"public": public(&hosts, stack.suspended), "inner": inner(), "check": check()}},
             "tls": {"automation": {"policies": policies(&hosts, settings)}},
         },
     })
 }
 
-fn public(hosts: &[&str]) -> Value {
+fn public(hosts: &[&str], suspended: bool) -> Value {
     let proxy = json!({
         "handler": "reverse_proxy",
         "upstreams": [{"dial": format!("unix/{PROXY_FOLDER}/{GATE}")}],
@@ -78,11 +78,16 @@ fn public(hosts: &[&str]) -> Value {
         "flush_interval": -1,
         "stream_close_delay": STREAMS_STAY,
     });
+    let suspension = answer("service_suspended", "this service is suspended; ask whoever runs it for you", 3_600);
     // Nobody outside may pass for the check.
     let unmark = json!({"handler": "headers", "request": {"delete": [CHECK_HEADER]}});
     let mut server = json!({
         "listen": [":443"],
-        "routes": [{"match": [{"host": hosts}], "handle": [unmark, proxy], "terminal": true}],
+        "routes": [{
+            "match": [{"host": hosts}],
+            "handle": [unmark, if suspended { suspension } else { proxy }],
+            "terminal": true,
+        }],
         "errors": refusal(),
     });
     // Whoever calls an address names no host in the handshake.
@@ -152,17 +157,18 @@ fn waiting() -> Value {
 }
 
 fn refusal() -> Value {
-    let body = json!({
-        "code": "n8n_unavailable",
-        "message": "n8n does not answer at the moment; try again in a few seconds",
-    });
-    let answer = json!({
+    let message = "n8n does not answer at the moment; try again in a few seconds";
+    json!({"routes": [{"handle": [answer("n8n_unavailable", message, RETRY_AFTER_S)]}]})
+}
+
+/// A 503 that says what is the matter and when to come again.
+fn answer(code: &str, message: &str, retry_after_s: u64) -> Value {
+    json!({
         "handler": "static_response",
         "status_code": 503,
-        "headers": {"Content-Type": ["application/json"], "Retry-After": [RETRY_AFTER_S.to_string()]},
-        "body": body.to_string(),
-    });
-    json!({"routes": [{"handle": [answer]}]})
+        "headers": {"Content-Type": ["application/json"], "Retry-After": [retry_after_s.to_string()]},
+        "body": json!({"code": code, "message": message}).to_string(),
+    })
 }
 
 /// Certificates for these hosts and no others, each from the one authority of the settings.

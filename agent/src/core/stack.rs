@@ -81,6 +81,9 @@ pub struct StackRow {
     /// n8n was stopped so that the machine may be switched off; the next boot ends it.
     #[serde(default)]
     pub quiesced: bool,
+    /// The boot during which that was.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub quiesced_boot: String,
     /// n8n was stopped until the service is resumed.
     #[serde(default)]
     pub suspended: bool,
@@ -101,6 +104,11 @@ impl StackRow {
     /// The image that a service is to run.
     pub fn image<'a>(&'a self, service: Service, settings: &'a StackSettings) -> Option<&'a ImageRef> {
         self.images.get(&service).or_else(|| settings.images.get(&service))
+    }
+
+    /// Whether n8n was told to stay stopped, as seen during this boot of the machine.
+    pub fn is_at_rest(&self, boot: &str) -> bool {
+        self.suspended || (self.quiesced && self.quiesced_boot == boot)
     }
 
     /// Every image that must not be removed: what runs, and what a way back needs.

@@ -75,7 +75,7 @@ pub enum StackStep {
     },
     /// Lets waiting requests go. From here on there is no way back.
     Release,
-    /// Notes what the stack is to be from now on.
+    /// Notes what the stack is to be from now on, and makes the proxy answer accordingly.
     Note {
         /// The stack as it is to be.
         stack: StackRow,
@@ -96,7 +96,7 @@ pub enum StackStep {
         /// Whose.
         container: Service,
     },
-    /// Counts executions and tells what is left running; changes nothing.
+    /// Counts executions of the last day, as `COLLECT_METRICS` does; changes nothing.
     LastMetrics,
 }
 
@@ -190,7 +190,7 @@ pub fn steps(
             [&pause[1..], &restore[..], &go_on[..]].concat()
         }
         StackCommand::Quiesce => [&pause[..], &[StackStep::LastMetrics, note(stack, true, false)][..]].concat(),
-        StackCommand::Suspend => [&pause[..], &[note(stack, false, true)][..]].concat(),
+        StackCommand::Suspend => [&pause[..], &[note(stack, false, true), StackStep::Release][..]].concat(),
         StackCommand::ResumeService => [&go_on[..2], &[note(stack, false, false), StackStep::Release][..]].concat(),
     })
 }

@@ -13,7 +13,7 @@ use crate::core::stack::{
 };
 use crate::journal::{JournalError, MapChanges};
 use crate::ports::stack::{ContainerInfo, ContainerPhase, ContainerSpec, Containers, Database, Proxy};
-use crate::ports::{EffectError, ErrorKind, World};
+use crate::ports::{EffectError, ErrorKind, Host, World};
 
 /// Why a service is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,13 +147,16 @@ impl<W: World> Exec<'_, W> {
         wanted: &ContainerSpec,
     ) -> Result<(), EffectError> {
         let containers = self.world.containers();
+        if fault != Fault::Stopped && containers.image(image).await?.is_none() {
+            self.pull(service, image).await?;
+        }
+        if fault == Fault::Differs && service != Service::Caddy {
+            // Requests wait; what runs may end. n8n must not see its database go: it is started again by this round.
+            self.world.proxy().hold().await?;
+            containers.stop(Service::N8n).await?;
+            containers.stop(service).await?;
+        }
         if fault != Fault::Stopped {
-            if containers.image(image).await?.is_none() {
-                self.pull(service, image).await?;
-            }
-            if service == Service::N8n && fault == Fault::Differs {
-                self.world.proxy().hold().await?;
-            }
             containers.create(wanted).await?;
         }
         containers.start(service).await?;
@@ -182,6 +185,12 @@ impl<W: World> Exec<'_, W> {
 
     /// Whether n8n was told to stay stopped.
     fn is_to_rest(&self, stack: &StackRow) -> bool {
-        stack.suspended || stack.quiesced
+        stack.is_at_rest(&self.boot())
+    }
+
+    /// This boot of the machine: what the kernel calls it, without what the agent's own start adds.
+    pub(crate) fn boot(&self) -> String {
+        let epoch = self.world.host().boot_epoch();
+        epoch.split_once('.').map_or(epoch.as_str(), |(boot, _)| boot).to_owned()
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::perform::permanent;
 use super::{Exec, Running};
 use crate::core::plan::{Known, Plan};
+use crate::core::routes;
 use crate::core::saga::{End, Event, StepState};
 use crate::core::stack::{Previous, StackRow, StackSettings, sizes, spec};
 use crate::core::step::{Step, StepOutput};
@@ -20,7 +21,7 @@ use crate::core::swap::StackStep;
 use crate::core::workflow;
 use crate::ports::stack::{ContainerPhase, Containers, Database, Proxy};
 use crate::ports::{Clock, EffectError, ErrorKind, Host, Workflows, World};
-use genesis_shared::command::Command;
+use genesis_shared::command::{CollectMetrics, Command};
 
 /// Between two looks at something that is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -75,14 +76,16 @@ impl<W: World> Exec<'_, W> {
                 return Ok(StepOutput { stack, ..StepOutput::answer(json!({"success": true})) });
             }
             StackStep::Note { stack } => {
-                return Ok(StepOutput { stack: Some(stack.clone()), ..StepOutput::answer(json!({"success": true})) });
+                let stack = StackRow { quiesced_boot: self.boot(), ..stack.clone() };
+                self.world.proxy().load(&routes::config(settings, &stack)).await?;
+                return Ok(StepOutput { stack: Some(stack), ..StepOutput::answer(json!({"success": true})) });
             }
             StackStep::PutDomains { stack, hosts, check } => {
                 return self.put_domains(stack, hosts, check, known).await;
             }
             StackStep::Dump => self.dump(running).await?,
             StackStep::ReadLogs { .. } => self.read_logs(&running.commands[command], known).await?,
-            StackStep::LastMetrics => json!({"running_executions": self.world.database().running_executions().await?}),
+            StackStep::LastMetrics => self.collect_metrics(&CollectMetrics { since: None }).await?.answer,
         };
         Ok(StepOutput::answer(answer))
     }

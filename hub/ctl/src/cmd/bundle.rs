@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use genesis_shared::bundle::Bundle;
+use genesis_shared::command::grouped;
 use genesis_shared::id::BundleId;
 use genesis_shared::trust::TrustRoot;
 use serde_json::json;
@@ -147,7 +148,7 @@ fn push(file: &Path, watch: bool, global: &Global) -> Result<(), Error> {
             });
             return Ok(());
         }
-        let actions = job::grouped(&bundle.action_label());
+        let actions = grouped(&bundle.action_label());
         format.news(&format!("bundle {} ({actions}): {} jobs", bundle.id, answer.job_ids.len()));
         let jobs = job::watch_all(&client, &answer.job_ids, format).await?;
         format.result(&json!({ "bundle_id": answer.bundle_id, "jobs": jobs }), |_| job::tally(&jobs));

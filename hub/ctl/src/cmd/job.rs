@@ -1,6 +1,7 @@
 //! `genesisctl job`: shows and watches jobs.
 
 use clap::Subcommand;
+use genesis_shared::command::grouped;
 use genesis_shared::id::{JobId, WorkspaceId};
 use genesis_shared::wire::{JobState, JobView};
 
@@ -123,19 +124,6 @@ fn table(jobs: &[JobView]) -> String {
         ]
     }));
     output::table(&rows)
-}
-
-/// An ignition has twenty actions: equal ones in a row are counted.
-pub(super) fn grouped(actions: &str) -> String {
-    let mut groups: Vec<(&str, usize)> = Vec::new();
-    for action in actions.split(',') {
-        match groups.last_mut() {
-            Some((last, count)) if *last == action => *count += 1,
-            Some(_) | None => groups.push((action, 1)),
-        }
-    }
-    let text = |(action, count)| if count == 1 { String::from(action) } else { format!("{count} x {action}") };
-    groups.into_iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
 fn text(job: &JobView) -> String {
