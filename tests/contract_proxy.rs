@@ -1,6 +1,7 @@
 //! The proxy's contract, held against the pretend one and against the real Caddy; and what only the real one can show:
 //! requests that wait, streams that go on, certificates.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::print_stdout, reason = "how long requests waited is worth reading")]
 #![allow(async_fn_in_trait, reason = "one task drives a test; its futures need not be Send")]
 
 use std::collections::BTreeSet;
