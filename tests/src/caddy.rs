@@ -81,7 +81,7 @@ impl CaddyLab {
         );
         docker(&upstream, &[UPSTREAM]);
         let proxy = format!(
-            "run -d --name {name}-caddy --network {name} -m 96m -p 127.0.0.1:{https_port}:443 \
+            "run -d --name {name}-caddy --network {name} -m 96m -e GOMEMLIMIT=57MiB -p 127.0.0.1:{https_port}:443 \
              -v {folder}/proxy:/run/genesis -v {folder}/caddy-data:/data {caddy} \
              caddy run --config /run/genesis/caddy.json"
         );
