@@ -38,7 +38,7 @@ pub const N8N_UPSTREAM: &str = "n8n:5678";
 /// Between two tries of a waiting request. Measured: with both numbers as they are here the first answer comes 96 ms
 /// after the gate opens (p50; p99 166 ms), the last of 500 after 800 ms; the tries of 500 take a fifth of one core.
 const TRY_EVERY: &str = "100ms";
-/// Between two looks at whether n8n is ready: it answers one in about two milliseconds.
+/// Between two looks at whether n8n is ready; it is what a waiting request loses at most beyond [`TRY_EVERY`].
 const CHECK_EVERY: &str = "200ms";
 /// What n8n may take to answer such a look; on one core it is busy for longer only when it serves nobody anyway.
 const CHECK_TIMEOUT: &str = "500ms";
