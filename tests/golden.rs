@@ -9,6 +9,8 @@
 
 use std::path::{Path, PathBuf};
 
+use genesis_agent::core::routes;
+use genesis_agent::core::stack::{StackRow, StackSettings};
 use genesis_shared::bundle::{self, Bundle, Targets};
 use genesis_shared::command::{Action, Class, CommandWire};
 use genesis_shared::delivery::Claims;
@@ -18,6 +20,7 @@ use genesis_shared::seal::{Context, SealingKey, seal};
 use genesis_shared::secret::Secret;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::{self, Allowance, NamedKey, OperatorKey, RootKeys, Signers, TrustRoot};
+use genesis_tests::droplet::stack_settings;
 use genesisctl::keys::{Kind, PrivateKey, SigningKey};
 use genesisctl::sign::Document;
 use serde_json::json;
@@ -29,6 +32,14 @@ fn golden(name: &str, actual: &str) {
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(format!("{actual}\n"), expected, "{name} differs from what is in the field (UPDATE_GOLDEN=1 writes it)");
+}
+
+#[test]
+fn the_proxys_configuration_keeps_its_shape() {
+    let settings = StackSettings { acme_directory: None, ..stack_settings() };
+    let domains = [("a.example".to_owned(), true), ("b.example".to_owned(), false)].into();
+    let config = routes::config(&settings, &StackRow { domains, ..StackRow::default() });
+    golden("caddy.json", &serde_json::to_string_pretty(&config).unwrap());
 }
 
 fn key(kid: &str, seed: u8) -> SigningKey {

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use genesis_agent::agent::{Agent, Fatal};
 use genesis_agent::config::{N8nSettings, Settings};
+use genesis_agent::core::routes;
+use genesis_agent::core::stack::{StackRow, StackSettings};
 use genesis_agent::journal::Journal;
 use genesis_agent::ports::Clock;
+use genesis_agent::ports::stack::Proxy;
 use genesis_agent::sim::hub::DELIVERY_KID;
-use genesis_agent::sim::{Outside, SimWorld};
+use genesis_agent::sim::{ADDRESS, Outside, SimWorld};
 use genesis_power::{Disk, VFS};
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
@@ -77,6 +80,22 @@ impl Droplet {
             },
         };
         Self { outside, operator, workspace, settings, folder, disk: None }
+    }
+
+    /// The same with a stack that its agent looks after, whose proxy runs with what it should.
+    pub fn with_stack(seed: u64) -> Self {
+        let mut droplet = Self::new(seed);
+        let settings = stack_settings();
+        let config = routes::config(&settings, &StackRow::default());
+        droplet.outside.proxy.edit(config.clone());
+        droplet.outside.proxy.keep_config(&config).unwrap();
+        droplet.settings.stack = Some(settings);
+        droplet
+    }
+
+    /// The name by which a droplet with a stack is always reached.
+    pub fn host(&self) -> &str {
+        self.settings.stack.as_ref().map_or("", |stack| &stack.host)
     }
 
     /// The same with its journal on this disk.
@@ -227,6 +246,27 @@ impl Droplet {
     pub fn is_empty(&self) -> bool {
         let standin = self.outside.n8n.borrow();
         standin.n8n.credentials.is_empty() && standin.n8n.workflows.is_empty()
+    }
+}
+
+/// A stack of the pretend droplet.
+pub fn stack_settings() -> StackSettings {
+    StackSettings {
+        name: "genesis".into(),
+        folder: "/sim/stack".into(),
+        engine_socket: "/sim/engine.sock".into(),
+        images: BTreeMap::new(),
+        host: "droplet.example".into(),
+        public_ip: Some(ADDRESS),
+        publish_ip: "0.0.0.0".into(),
+        http_port: 80,
+        https_port: 443,
+        n8n_port: 5678,
+        postgres_port: 5432,
+        memory_mb: None,
+        acme_directory: Some("internal".into()),
+        acme_ca_file: None,
+        timezone: "UTC".into(),
     }
 }
 

@@ -100,7 +100,7 @@ impl Killer {
     /// Plays every scenario again and again until there were enough kills and every action has met one.
     pub async fn run(mut self) -> Figures {
         let mut scenarios = scenarios();
-        scenarios.retain(|scenario| !scenario.is_new && !scenario.is_old_n8n);
+        scenarios.retain(|scenario| !scenario.is_new && !scenario.is_old_n8n && scenario.hosts.is_none());
         let first = usize::try_from(self.dice.roll(scenarios.len() as u64)).unwrap();
         for scenario in scenarios.iter().cycle().skip(first).take(CYCLES_MAX * scenarios.len()) {
             let is_met = scenario.actions.iter().all(|action| self.figures.actions.contains(action));

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
 
 pub mod attack;
+pub mod caddy;
 pub mod canary;
 pub mod droplet;
 pub mod engine;

@@ -43,7 +43,7 @@ pub enum Wrong {
 /// # Errors
 /// What is wrong in the end.
 pub async fn play(scenario: &Scenario, crashes: &[u64]) -> Result<Ran, Wrong> {
-    let droplet = Droplet::new(7);
+    let droplet = scenario.droplet();
     let before = scenario.prepare(&droplet).await;
     let job = droplet.push(scenario.commands(&droplet).await);
     let what = format!("{} with crashes at {crashes:?}", scenario.name);

@@ -36,6 +36,8 @@ pub struct Scenario {
     pub is_new: bool,
     /// Whether it plays on an n8n that cannot update credentials (before 2.7).
     pub is_old_n8n: bool,
+    /// The host names beside the configured one, before and after; `None` on a droplet without a stack.
+    pub hosts: Option<[&'static [&'static str]; 2]>,
     earlier: fn(Recipient) -> Vec<CommandWire>,
     asked: fn(Recipient) -> Vec<CommandWire>,
     after: fn() -> Held,
@@ -116,16 +118,37 @@ impl Scenario {
         if held != expected {
             return Err(Wrong::Lost(format!("{what}: {held:?} in place of {expected:?}")));
         }
+        self.check_hosts(droplet, what)?;
         match droplet.outside.n8n.borrow().n8n.api_keys.len() {
             0 | 1 => Ok(()),
             keys => Err(Wrong::Doubled(format!("{what}: {keys} API keys"))),
         }
     }
 
+    /// A droplet on which it can be played.
+    pub fn droplet(&self) -> Droplet {
+        if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) }
+    }
+
+    /// The proxy serves the host names that it should, and would after a restart.
+    fn check_hosts(&self, droplet: &Droplet, what: &str) -> Result<(), Wrong> {
+        let Some([before, after]) = self.hosts else { return Ok(()) };
+        let expected = if self.outcome == OutcomeState::Succeeded { after } else { before };
+        let expected: Vec<&str> = [droplet.host()].into_iter().chain(expected.iter().copied()).collect();
+        let proxy = &droplet.outside.proxy;
+        for config in [proxy.running(), proxy.kept()] {
+            let hosts = &config["apps"]["tls"]["automation"]["policies"][0]["subjects"];
+            if *hosts != json!(expected) {
+                return Err(Wrong::Lost(format!("{what}: {hosts} in place of {expected:?}")));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses each changing request of the scenario for good, one after the other, with each undo disturbed
     /// `disturbances - 1` times: the command fails, and n8n holds what it held before.
     pub async fn every_failure_unwinds(&self, disturbances: u32) {
-        let droplet = Droplet::new(7);
+        let droplet = self.droplet();
         let before = self.prepare(&droplet).await;
         let commands = self.commands(&droplet).await;
         let requests = || {
@@ -141,7 +164,7 @@ impl Scenario {
     }
 
     async fn refuse_nth(&self, n: u64, disturbances: u32, before: &Held) {
-        let droplet = Droplet::new(7);
+        let droplet = self.droplet();
         self.prepare(&droplet).await;
         let commands = self.commands(&droplet).await;
         let refusal = Kind::Answer(Answer::json(400, &json!({"message": "refused for the test"})));
@@ -273,7 +296,8 @@ pub fn small_tenant(recipient: Recipient) -> Vec<CommandWire> {
 }
 
 /// One for each kind of undo, and for each thing that it finds: nothing, an older one, an active one.
-const TAKEN_BACK_IN_PAIRS: [&str; 6] = [
+const TAKEN_BACK_IN_PAIRS: [&str; 7] = [
+    "host names, taken back",
     "a first credential, taken back",
     "new data for a credential, taken back",
     "a first workflow, taken back",
@@ -298,7 +322,8 @@ pub fn good_scenarios() -> Vec<Scenario> {
         // The actions are read off the commands.
         let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
         let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
-        Scenario { name, actions, outcome, is_small, is_new: false, is_old_n8n: false, earlier, asked, after }
+        let (is_new, is_old_n8n, hosts) = (false, false, None);
+        Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, hosts, earlier, asked, after }
     };
     let look = |name: &str| {
         scenario(
@@ -420,6 +445,21 @@ pub fn good_scenarios() -> Vec<Scenario> {
             |_| ["LIST_STATE", "VERIFY", "COLLECT_METRICS"].map(|action| command(action, json!({}))).into(),
             || Held { credentials: key_held("one"), workflows: hook_held(true, "one") },
         ),
+        Scenario {
+            hosts: Some([&["b.example"], &["a.example"]]),
+            ..scenario(
+                "host names",
+                true,
+                |_| vec![command("ADD_TRACKING_DOMAIN", json!({"hosts": ["b.example"], "primary": "b.example"}))],
+                |_| {
+                    vec![
+                        command("ADD_TRACKING_DOMAIN", json!({"hosts": ["a.example"], "primary": "a.example"})),
+                        command("REMOVE_TRACKING_DOMAIN", json!({"hosts": ["b.example"]})),
+                    ]
+                },
+                Held::default,
+            )
+        },
         scenario(
             "a whole tenant at once",
             false,

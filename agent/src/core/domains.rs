@@ -2,13 +2,27 @@
 
 use genesis_shared::host::HostName;
 use genesis_shared::limits::DOMAINS_MAX;
-use genesis_shared::stack::{AddDomains, RemoveDomains};
+use genesis_shared::stack::{AddDomains, RemoveDomains, StackCommand};
 
 use crate::core::stack::{StackRow, StackSettings};
 use crate::core::swap::StackStep;
 
 /// The code and the words of a refusal.
-type Refusal = (&'static str, String);
+pub type Refusal = (&'static str, String);
+
+/// The one step of a command for host names; `None` for any other.
+///
+/// # Errors
+/// Those of [`add`] and [`remove`].
+pub fn step(command: &StackCommand, settings: &StackSettings, stack: &StackRow) -> Option<Result<StackStep, Refusal>> {
+    if let StackCommand::AddDomains(wish) = command {
+        Some(add(wish, settings, stack))
+    } else if let StackCommand::RemoveDomains(wish) = command {
+        Some(remove(wish, settings, stack))
+    } else {
+        None
+    }
+}
 
 /// The step that makes these host names lead to n8n, too.
 ///

@@ -163,10 +163,9 @@ impl Planner<'_> {
             return Err(refuse("must_be_alone", message));
         }
         let refused = |(code, message): (&str, String)| refuse(code, message);
-        let steps = match wish {
-            StackCommand::AddDomains(wish) => vec![domains::add(wish, settings, row).map_err(refused)?],
-            StackCommand::RemoveDomains(wish) => vec![domains::remove(wish, settings, row).map_err(refused)?],
-            other => swap::steps(other, |service| row.image(service, settings).cloned(), row).map_err(refused)?,
+        let steps = match domains::step(wish, settings, row) {
+            Some(step) => vec![step.map_err(refused)?],
+            None => swap::steps(wish, |service| row.image(service, settings).cloned(), row).map_err(refused)?,
         };
         if let Some(StackStep::PutDomains { stack, .. }) = steps.first() {
             self.stack.1 = stack.clone();

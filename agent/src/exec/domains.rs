@@ -18,7 +18,7 @@ use crate::ports::{Clock, EffectError, ErrorKind, Names, World};
 
 /// Between two looks at whether a certificate has come.
 const CERTIFICATE_EVERY: Duration = Duration::from_secs(1);
-/// How long a proxy that was just started may take to answer: measured at 0.3 s.
+/// How long a proxy that was just started may take to answer; on a busy machine it is there within two.
 const PROXY_STARTS_S: u64 = 10;
 /// Between two looks at whether it does.
 const PROXY_EVERY: Duration = Duration::from_millis(100);

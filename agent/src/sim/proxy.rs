@@ -1,7 +1,7 @@
 //! A pretend proxy and pretend name servers: what they hold, what may go wrong, and where the agent may die.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use genesis_shared::timestamp::Timestamp;
@@ -31,7 +31,7 @@ pub struct SimProxy {
     running: RefCell<Value>,
     kept: RefCell<Value>,
     is_held: Cell<bool>,
-    faults: RefCell<Vec<ProxyFault>>,
+    faults: RefCell<VecDeque<ProxyFault>>,
     /// Loads that were accepted.
     loads: Cell<u64>,
     crash: Crash,
@@ -96,7 +96,7 @@ impl Proxy for SimProxy {
     }
     async fn load(&self, config: &Value) -> Result<(), EffectError> {
         self.crash.point().await;
-        let fault = (!self.faults.borrow().is_empty()).then(|| self.faults.borrow_mut().remove(0));
+        let fault = self.faults.borrow_mut().pop_front();
         match fault {
             Some(ProxyFault::Unreachable) => return Err(unreachable()),
             Some(ProxyFault::Refused) => {

@@ -11,7 +11,7 @@ use genesis_agent::journal::{Journal, JournalError};
 use genesis_agent::ports::no_stack::NoStack;
 use genesis_agent::ports::{FileError, Host, HostSample, World};
 use genesis_agent::real::n8n::N8n;
-use genesis_agent::sim::{Outside, SimClock, SimEntropy, SimFiles, SimHost, SimTransport};
+use genesis_agent::sim::{Outside, SimClock, SimEntropy, SimFiles, SimHost, SimNames, SimProxy, SimTransport};
 use genesis_shared::id::{Digest, DropletId, WorkspaceId};
 use genesis_shared::wire::Preflight;
 use tokio::sync::Notify;

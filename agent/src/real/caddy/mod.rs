@@ -21,7 +21,7 @@ use crate::core::stack::StackSettings;
 use crate::ports::stack::Proxy;
 use crate::ports::{EffectError, ErrorKind};
 
-/// Caddy answers from memory; loading a configuration takes it some 50 ms.
+/// Caddy answers from memory, and loads a configuration without waiting for anybody.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of an answer that are read: the configuration of 41 hosts has some 8 KiB.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
