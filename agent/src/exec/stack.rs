@@ -281,7 +281,8 @@ impl<W: World> Exec<'_, W> {
     ) -> Result<Value, EffectError> {
         let containers = self.world.containers();
         let wanted = spec(service, image, settings, &known.stack, self.machine_mb());
-        let is_there = containers.container(service).await?.is_some_and(|info| info.spec_digest == wanted.digest().to_string());
+        let is_there =
+            containers.container(service).await?.is_some_and(|info| info.spec_digest == wanted.digest().to_string());
         if !is_there {
             containers.create(&wanted).await?;
         }

@@ -1,5 +1,7 @@
 //! The ports of a stack that nobody looks after: every call is refused with `no_stack`.
 
+use std::rc::Rc;
+
 use genesis_shared::secret::Secret;
 use genesis_shared::stack::{ImageRef, Service};
 use genesis_shared::timestamp::Timestamp;
@@ -155,5 +157,114 @@ impl Database for NoStack {
     }
     async fn size_mb(&self) -> Result<u64, EffectError> {
         refused()
+    }
+}
+
+/// An engine where there is a stack, and the refusals of [`NoStack`] where there is none.
+impl<C: Containers> Containers for Option<Rc<C>> {
+    async fn engine(&self) -> Result<EngineInfo, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.engine().await
+    }
+    async fn image(&self, image: &ImageRef) -> Result<Option<ImageInfo>, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.image(image).await
+    }
+    async fn pull(&self, image: &ImageRef) -> Result<ImageInfo, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.pull(image).await
+    }
+    async fn prune(&self, keep: &[ImageRef]) -> Result<u64, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.prune(keep).await
+    }
+    fn place_secret(&self, name: &str, owner_uid: u32, content: &Secret<Vec<u8>>) -> Result<(), EffectError> {
+        self.as_ref().map_or_else(refused, |engine| engine.place_secret(name, owner_uid, content))
+    }
+    async fn ensure_network(&self) -> Result<(), EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.ensure_network().await
+    }
+    async fn container(&self, service: Service) -> Result<Option<ContainerInfo>, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.container(service).await
+    }
+    async fn create(&self, spec: &ContainerSpec) -> Result<(), EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.create(spec).await
+    }
+    async fn start(&self, service: Service) -> Result<(), EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.start(service).await
+    }
+    async fn stop(&self, service: Service) -> Result<Option<i64>, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.stop(service).await
+    }
+    async fn remove(&self, service: Service) -> Result<(), EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.remove(service).await
+    }
+    async fn remove_data(&self) -> Result<(), EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.remove_data().await
+    }
+    async fn run(&self, service: Service, argv: &[&str]) -> Result<String, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.run(service, argv).await
+    }
+    async fn logs(
+        &self,
+        service: Service,
+        lines: u32,
+        since: Option<Timestamp>,
+        max_bytes: usize,
+    ) -> Result<String, EffectError> {
+        let Some(engine) = self else { return refused() };
+        engine.logs(service, lines, since, max_bytes).await
+    }
+}
+
+/// A database where there is a stack, and the refusals of [`NoStack`] where there is none.
+impl<D: Database> Database for Option<D> {
+    async fn is_ready(&self) -> bool {
+        let Some(database) = self else { return false };
+        database.is_ready().await
+    }
+    async fn running_executions(&self) -> Result<u64, EffectError> {
+        let Some(database) = self else { return refused() };
+        database.running_executions().await
+    }
+    async fn snapshot(&self) -> Result<(), EffectError> {
+        let Some(database) = self else { return refused() };
+        database.snapshot().await
+    }
+    async fn restore_snapshot(&self) -> Result<bool, EffectError> {
+        let Some(database) = self else { return refused() };
+        database.restore_snapshot().await
+    }
+    async fn drop_snapshot(&self) -> Result<(), EffectError> {
+        let Some(database) = self else { return refused() };
+        database.drop_snapshot().await
+    }
+    async fn dump(&self, file: &str) -> Result<(u64, String), EffectError> {
+        let Some(database) = self else { return refused() };
+        database.dump(file).await
+    }
+    async fn restore_dump(&self, file: &str) -> Result<(), EffectError> {
+        let Some(database) = self else { return refused() };
+        database.restore_dump(file).await
+    }
+    async fn last_execution_at(&self) -> Result<Option<Timestamp>, EffectError> {
+        let Some(database) = self else { return refused() };
+        database.last_execution_at().await
+    }
+    async fn prune_executions(&self) -> Result<u64, EffectError> {
+        let Some(database) = self else { return refused() };
+        database.prune_executions().await
+    }
+    async fn size_mb(&self) -> Result<u64, EffectError> {
+        let Some(database) = self else { return refused() };
+        database.size_mb().await
     }
 }

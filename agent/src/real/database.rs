@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use data_encoding::HEXLOWER;
+use genesis_shared::limits::BACKUPS_MAX;
 use genesis_shared::stack::Service;
+use genesis_shared::timestamp::Timestamp;
 
 use crate::core::stack::{BACKUPS, BACKUPS_FOLDER, DATABASE, StackSettings};
 use crate::ports::stack::{Containers, Database};
@@ -34,6 +36,8 @@ const NEUTRAL: &str = "postgres";
 const LOCK: &str = "SELECT pg_advisory_lock(20260101)";
 /// How the answer to a question begins, so that it is told from what else a sequence writes.
 const ANSWER: &str = "genesis:";
+/// Records of executions that stay when the disk runs full.
+const EXECUTIONS_KEPT: u32 = 1_000;
 /// Bytes that are read between two turns of everybody else.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -70,6 +74,20 @@ impl<C: Containers> Postgres<C> {
     async fn number(&self, database: &str, what: &str) -> Result<u64, EffectError> {
         let answer = self.session(database, &[&format!("SELECT '{ANSWER}' || ({what})")]).await?;
         answer.parse().map_err(|_| refused(format!("the database answered {answer:?} where a number was expected")))
+    }
+
+    /// All but the newest go.
+    fn remove_old_dumps(&self) -> io::Result<()> {
+        let mut dumps = Vec::new();
+        for entry in fs::read_dir(&self.backups)? {
+            let entry = entry?;
+            if entry.path().extension().is_some_and(|extension| extension == "dump") {
+                dumps.push((entry.metadata()?.modified()?, entry.path()));
+            }
+        }
+        dumps.sort();
+        let too_many = dumps.len().saturating_sub(BACKUPS_MAX);
+        dumps.into_iter().take(too_many).try_for_each(|(_, path)| fs::remove_file(path))
     }
 
     /// The file of the backup folder as this machine and as the container call it.
@@ -177,6 +195,7 @@ impl<C: Containers> Database for Postgres<C> {
             File::open(&self.backups)?.sync_all()
         };
         keep().map_err(|error| on_disk("keep", &path, &error))?;
+        self.remove_old_dumps().map_err(|error| on_disk("tidy up", &self.backups, &error))?;
         Ok(digest)
     }
 
@@ -199,6 +218,29 @@ impl<C: Containers> Database for Postgres<C> {
         }
         let swap = [LOCK, &throw_out(&restored), &replace_by(&restored, &gone), &drop_database(&gone)];
         self.session(NEUTRAL, &swap).await.map(drop)
+    }
+
+    async fn last_execution_at(&self) -> Result<Option<Timestamp>, EffectError> {
+        let newest = "SELECT coalesce((SELECT extract(epoch FROM \"startedAt\") * 1000 FROM execution_entity \
+                      WHERE \"startedAt\" IS NOT NULL ORDER BY id DESC LIMIT 1), 0)::bigint";
+        match self.number(DATABASE, newest).await {
+            Ok(0) => Ok(None),
+            Err(error) if error.message.contains("42P01") => Ok(None),
+            Ok(millis) => Ok(i64::try_from(millis).ok().map(Timestamp::from_millis)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn prune_executions(&self) -> Result<u64, EffectError> {
+        // What belongs to an execution goes with it (foreign keys with ON DELETE CASCADE).
+        let statement = format!(
+            "WITH gone AS (DELETE FROM execution_entity WHERE status NOT IN ('new', 'running', 'waiting') AND id < \
+             (SELECT min(id) FROM (SELECT id FROM execution_entity ORDER BY id DESC LIMIT {EXECUTIONS_KEPT}) AS newest) \
+             RETURNING 1) SELECT '{ANSWER}' || count(*) FROM gone"
+        );
+        // A plain VACUUM lets the room be used again without another copy of the table, for which there is none.
+        let answer = self.session(DATABASE, &[&statement, "VACUUM execution_data"]).await?;
+        answer.parse().map_err(|_| refused(format!("the database answered {answer:?} where a number was expected")))
     }
 
     async fn size_mb(&self) -> Result<u64, EffectError> {

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::ports::World;
-use crate::ports::no_stack::NoStack;
 
 /// A droplet.
 pub struct RealWorld {
@@ -26,6 +25,8 @@ pub struct RealWorld {
     clock: clock::RealClock,
     entropy: clock::RealEntropy,
     proxy: Option<caddy::Caddy>,
+    containers: Option<Rc<docker::Docker>>,
+    database: Option<database::Postgres<docker::Docker>>,
 }
 
 /// Why the ports cannot be set up.
@@ -61,7 +62,11 @@ impl RealWorld {
         let files = Rc::new(files::RealFiles::new(&settings.data_dir)?);
         let timeout = Duration::from_secs(settings.n8n.answer_timeout_s);
         let transport = n8n::HttpTransport::new(&settings.n8n.url, timeout).map_err(SetupError::N8n)?;
+        let containers = settings.stack.as_ref().map(|stack| Rc::new(docker::Docker::new(stack)));
+        let database = settings.stack.as_ref().zip(containers.clone());
         Ok(Self {
+            containers,
+            database: database.map(|(stack, containers)| database::Postgres::new(containers, stack)),
             workflows: n8n::N8n::new(transport, Rc::clone(&files), clock::RealEntropy, settings.n8n.clone()),
             host: host::RealHost::new(&settings.data_dir),
             files,
@@ -80,10 +85,10 @@ impl World for RealWorld {
     type Hub = hub::RealHub;
     type Clock = clock::RealClock;
     type Entropy = clock::RealEntropy;
-    type Containers = NoStack;
+    type Containers = Option<Rc<docker::Docker>>;
     type Proxy = Option<caddy::Caddy>;
     type Names = names::RealNames;
-    type Database = NoStack;
+    type Database = Option<database::Postgres<docker::Docker>>;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -103,16 +108,16 @@ impl World for RealWorld {
     fn entropy(&self) -> &Self::Entropy {
         &self.entropy
     }
-    fn containers(&self) -> &NoStack {
-        &NoStack
+    fn containers(&self) -> &Self::Containers {
+        &self.containers
     }
-    fn proxy(&self) -> &Option<caddy::Caddy> {
+    fn proxy(&self) -> &Self::Proxy {
         &self.proxy
     }
     fn names(&self) -> &names::RealNames {
         &names::RealNames
     }
-    fn database(&self) -> &NoStack {
-        &NoStack
+    fn database(&self) -> &Self::Database {
+        &self.database
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use genesis_shared::id::Digest;
 use genesis_shared::stack::Service;
+use genesis_shared::timestamp::Timestamp;
 
 use super::engine::{Engine, SimEngine};
 use super::n8n::N8n;
@@ -175,6 +176,14 @@ impl Database for SimDatabase {
                 Ok(())
             })
             .await
+    }
+
+    async fn last_execution_at(&self) -> Result<Option<Timestamp>, EffectError> {
+        Ok(None)
+    }
+
+    async fn prune_executions(&self) -> Result<u64, EffectError> {
+        Ok(0)
     }
 
     async fn size_mb(&self) -> Result<u64, EffectError> {

@@ -28,7 +28,6 @@ use genesis_shared::id::DropletId;
 
 use crate::config::N8nSettings;
 use crate::ports::World;
-use crate::ports::no_stack::NoStack;
 use crate::real::n8n::N8n;
 
 /// The public address of every pretend droplet.
@@ -53,6 +52,10 @@ pub struct Outside {
     pub clock: SimClock,
     /// Where the present life of the agent ends.
     pub crash: Crash,
+    /// The container engine, where the agent looks after a stack.
+    pub engine: Option<Rc<SimEngine>>,
+    /// n8n's database, likewise.
+    pub database: Option<SimDatabase>,
     /// Which droplet the machine says it is; clones of it share this.
     pub host_says: Rc<RefCell<Option<DropletId>>>,
 }
@@ -71,8 +74,18 @@ impl Outside {
             entropy,
             clock,
             crash,
+            engine: None,
+            database: None,
             host_says: Rc::default(),
         }
+    }
+
+    /// The same with an engine: n8n runs once its container does.
+    pub fn with_engine(seed: u64) -> Self {
+        let outside = Self::new(seed);
+        let engine = SimEngine::new(Rc::clone(&outside.n8n), outside.clock.clone(), outside.crash.clone());
+        let database = SimDatabase::new(engine.clone());
+        Self { engine: Some(Rc::new(engine)), database: Some(database), ..outside }
     }
 }
 
@@ -108,10 +121,10 @@ impl World for SimWorld {
     type Hub = SimHub;
     type Clock = SimClock;
     type Entropy = SimEntropy;
-    type Containers = NoStack;
+    type Containers = Option<Rc<SimEngine>>;
     type Proxy = SimProxy;
     type Names = SimNames;
-    type Database = NoStack;
+    type Database = Option<SimDatabase>;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -131,8 +144,8 @@ impl World for SimWorld {
     fn entropy(&self) -> &Self::Entropy {
         &self.outside.entropy
     }
-    fn containers(&self) -> &NoStack {
-        &NoStack
+    fn containers(&self) -> &Self::Containers {
+        &self.outside.engine
     }
     fn proxy(&self) -> &SimProxy {
         &self.outside.proxy
@@ -140,7 +153,7 @@ impl World for SimWorld {
     fn names(&self) -> &SimNames {
         &self.outside.names
     }
-    fn database(&self) -> &NoStack {
-        &NoStack
+    fn database(&self) -> &Self::Database {
+        &self.outside.database
     }
 }
