@@ -254,6 +254,7 @@ fn settings(name: &str, folder: &str, socket: &str) -> StackSettings {
         images: [].into(),
         host: "tenant.example".into(),
         publish_ip: "127.0.0.1".into(),
+        public_ip: None,
         http_port: free_port(),
         https_port: free_port(),
         n8n_port: free_port(),

@@ -20,6 +20,8 @@ pub mod proofs;
 pub mod registry;
 pub mod rig;
 pub mod scenario;
+pub mod stack;
+pub mod traffic;
 
 use std::time::{Duration, Instant};
 

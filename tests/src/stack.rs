@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use genesis_agent::core::stack::StackSettings;
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::PublicKey;
+use genesis_shared::secret::Secret;
 use genesis_shared::stack::{ImageRef, Service};
 use genesis_shared::wire::{JobState, JobView};
-use genesis_shared::secret::Secret;
 use genesisctl::sealing::{self, Recipient};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::engine::Lab;
+use crate::engine::{Lab, Stage};
 use crate::n8n::{Kind, N8n};
 use crate::operator::random;
 use crate::process::binary;
@@ -46,7 +46,7 @@ impl StackRig {
     /// The same with a given agent.
     pub async fn with_agent(agent: PathBuf) -> Self {
         let lab = Lab::from_env();
-        let settings = lab.stack().clone();
+        let settings = lab.settings().clone();
         let folder = TempDir::with_prefix("genesis-stack-").unwrap();
         let n8n = N8n::running(&format!("http://127.0.0.1:{}", settings.n8n_port), Kind::Real);
         let more = format!("answer_timeout_s = 30\n{}", toml(&settings));
@@ -59,7 +59,7 @@ impl StackRig {
 
     /// Address of a path as the world sees it.
     pub fn url(&self, path: &str) -> String {
-        format!("https://{}:{}{path}", self.lab.stack().host, self.lab.stack().https_port)
+        format!("https://{}:{}{path}", self.lab.settings().host, self.lab.settings().https_port)
     }
 
     /// Waits until n8n answers through the proxy.
@@ -90,7 +90,12 @@ impl StackRig {
     /// Deploys the workflow behind [`LEDGER_PATH`] and one that a schedule starts on each full minute.
     pub async fn deploy_ledger(&self) {
         let key = self.rig.enrolled().await.sealing_key.unwrap();
-        self.lab.sql("n8n", "CREATE TABLE ledger (id text NOT NULL); CREATE TABLE tick (at timestamptz NOT NULL DEFAULT now())").await;
+        self.lab
+            .sql(
+                "n8n",
+                "CREATE TABLE ledger (id text NOT NULL); CREATE TABLE tick (at timestamptz NOT NULL DEFAULT now())",
+            )
+            .await;
         let secrets = self.rig.agent_dir().join("secrets/postgres-password");
         let password = std::fs::read_to_string(secrets).unwrap();
         let job = self.run(ledger(self.rig.workspace, key, password.trim())).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use genesis_agent::core::stack::{self, StackRow, StackSettings};
 use genesis_shared::stack::{ImageRef, Service};
+use genesis_tests::engine::Stage;
 use genesis_tests::stack::{LEDGER_PATH, StackRig};
 use genesis_tests::traffic::Traffic;
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ pub async fn failed(rig: &mut StackRig, images: &[ImageRef; 2], rate: u32) -> Re
     };
     // From here on the stack is nobody's but compose's.
     rig.rig.agent.kill();
-    let settings = rig.lab.stack().clone();
+    let settings = rig.lab.settings().clone();
     docker(&settings, &["rm", "-f", &format!("{}-n8n", settings.name)])?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("compose.json");
@@ -75,9 +76,10 @@ fn compose_command() -> Option<Vec<&'static str>> {
 /// The project of one service, with what the agent gives it.
 fn project(settings: &StackSettings, image: &ImageRef) -> Value {
     let spec = stack::spec(Service::N8n, image, settings, &StackRow::default(), 972);
-    let volumes = spec.mounts.iter().map(|mount| {
-        format!("{}:{}{}", mount.source, mount.target, if mount.read_only { ":ro" } else { "" })
-    });
+    let volumes = spec
+        .mounts
+        .iter()
+        .map(|mount| format!("{}:{}{}", mount.source, mount.target, if mount.read_only { ":ro" } else { "" }));
     json!({
         "version": "2.4",
         "services": {"n8n": {

@@ -1,6 +1,7 @@
 //! `genesis-bench`: figures that this project states, measured by anyone. One JSON object is the last line of stdout.
 
 mod attack;
+mod compose;
 mod crash_proofs;
 mod fuzz;
 mod journal;
@@ -9,6 +10,7 @@ mod mapper;
 mod memory;
 mod power_cut;
 mod simulate;
+mod swap;
 mod verify;
 
 use std::process::ExitCode;
@@ -56,6 +58,11 @@ enum Bench {
     /// What the admission of a bundle costs, signatures and delivery token included.
     #[command(after_help = "Example: genesis-bench verify")]
     Verify,
+    /// Real swaps between two versions of n8n under a steady load, on a real container engine.
+    #[command(
+        after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
+    )]
+    Swap(swap::Options),
     /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
     #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
     Fuzz(fuzz::Options),
@@ -75,6 +82,7 @@ fn main() -> ExitCode {
         Bench::Simulate(options) => simulate::run(&options),
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
+        Bench::Swap(options) => swap::run(&options),
         Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {

@@ -119,4 +119,3 @@ fn percentile(values: &mut [u64], percent: usize) -> Option<u64> {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-
