@@ -227,6 +227,10 @@ async fn follow(mut asked: Asked, teller: &Teller) -> Result<OutcomeState, Apply
                 teller.result(&result, accepted.as_ref());
                 return Ok(result.state);
             }
+            Answer::Line(_) | Answer::AuditEnd { .. } => {
+                let message = "the agent answered something else than was asked".to_owned();
+                return Err(ApplyError::Agent { code: "agent_strange".into(), message });
+            }
             Answer::Error { code, message } => return Err(ApplyError::Agent { code, message }),
         }
         answer = asked.next().await?;

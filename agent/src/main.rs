@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use genesis_agent::config::Settings;
-use genesis_agent::{apply, daemon};
+use genesis_agent::{apply, audit, daemon};
 use genesis_shared::chain::Chain;
 use tracing_subscriber::EnvFilter;
 
@@ -52,12 +52,21 @@ enum Verb {
         #[arg(long, default_value = "/etc/genesis/agent.toml")]
         config: PathBuf,
     },
+    /// Prints the droplet's audit chain and the hub's signed checkpoints.
+    #[command(after_help = audit::HELP)]
+    Audit {
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
 }
 
 impl Verb {
     fn config(&self) -> &Path {
         match self {
-            Self::Run { config } | Self::Check { config } | Self::Apply { config, .. } => config,
+            Self::Run { config } | Self::Check { config } | Self::Audit { config } | Self::Apply { config, .. } => {
+                config
+            }
         }
     }
 
@@ -66,6 +75,7 @@ impl Verb {
     fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Check { .. } => "info",
+            Self::Audit { .. } => "warn",
             // What a rule says is on the screen already.
             Self::Apply { .. } => "warn,genesis_agent::agent=error",
         }
@@ -113,6 +123,7 @@ fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
+        Verb::Audit { .. } => ExitCode::from(runtime.block_on(audit::run(settings))),
         Verb::Apply { file, json, .. } => ExitCode::from(runtime.block_on(apply::run(settings, &file, json))),
     }
 }

@@ -4,6 +4,7 @@
 //! repeated: `perform` observes before every act, so that the second try after a crash, a timeout or a half answer
 //! finds what the first one did.
 
+mod audit;
 mod look;
 pub mod mutant;
 mod observe;
@@ -365,7 +366,8 @@ impl<W: World> Exec<'_, W> {
             End::Stuck(_) => running.doubtful(),
         };
         let event = running.command.events.last().map(|(_, event)| event.clone()).filter(|e| *e != Event::Resumed);
-        self.journal.finish(&Ending { seq: running.command.seq, event, result: &result, changes }, now)?;
+        let ending = Ending { seq: running.command.seq, event, result: &result, changes };
+        self.journal.finish_noted(&ending, &audit::ended(running, end, &result), now)?;
         tracing::info!(job = %result.job_id, code = result.code, state = ?result.state, "command ended");
         Ok(())
     }

@@ -9,6 +9,8 @@ pub mod serve;
 
 use std::time::Duration;
 
+use genesis_shared::audit::Line;
+use genesis_shared::id::PublicKey;
 use genesis_shared::limits::LOCAL_PATIENCE_S;
 use genesis_shared::report::CommandResult;
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,8 @@ pub enum Request {
         /// Its exact text.
         bundle: String,
     },
+    /// Show the audit chain: any number of [`Answer::Line`], [`Answer::AuditEnd`] as the last.
+    Audit,
 }
 
 /// One line of an answer.
@@ -46,6 +50,13 @@ pub enum Answer {
     Progress(Progress),
     /// The bundle has ended. Last.
     Ended(CommandResult),
+    /// A line of the audit chain.
+    Line(Line),
+    /// There are no more lines. Last.
+    AuditEnd {
+        /// What signs the droplet's checkpoints.
+        identity_key: PublicKey,
+    },
     /// The request cannot be answered. Last.
     Error {
         /// Stable machine-readable name.

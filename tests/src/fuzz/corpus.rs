@@ -355,6 +355,7 @@ impl Ground {
             hub_time: self.now,
             rotated: Some(rotated),
             quarantined: false,
+            audit_checkpoint: Some("{}".into()),
         };
         let result = CommandResult {
             job_id: JobId::from_random([8; 16]),
@@ -423,6 +424,7 @@ impl Ground {
             outbox_depth: 0,
             desired_generation: 0,
             drift_count: None,
+            audit_checkpoint: None,
         }
     }
 }
