@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::{Digest, DropletId, KeyId, PublicKey, WorkspaceId};
-use crate::jws::{self, Jws, JwsError};
+use crate::jws::{self, Document, Jws, JwsError};
 use crate::limits::{AUDIT_DETAIL_BYTES_MAX, CHECKPOINT_BYTES_MAX};
 use crate::timestamp::Timestamp;
 
@@ -222,6 +222,8 @@ pub struct Checkpoint {
     /// When it was signed.
     pub at: Timestamp,
 }
+
+impl Document for Checkpoint {}
 
 impl Checkpoint {
     /// The signed text; `sign` gives the Ed25519 signature of its argument in base64url without padding.

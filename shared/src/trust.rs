@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Action, Class};
 use crate::grant::Level;
 use crate::id::{Digest, KeyId, PublicKey, WorkspaceId};
-use crate::jws::{Jws, JwsError, Verified};
+use crate::jws::{Document, Jws, JwsError, Verified};
 use crate::limits::TRUST_ROOT_BYTES_MAX;
 use crate::mutant::Check;
 use crate::timestamp::Timestamp;
@@ -214,6 +214,8 @@ impl TrustError {
     }
 }
 
+impl Document for TrustRoot {}
+
 impl TrustRoot {
     /// Verifies a chain: the pinned root, wherever in it, and each that follows. What stands before the pinned one is
     /// of no interest.
@@ -271,7 +273,7 @@ impl TrustRoot {
     }
 
     /// T3.
-    fn verify_own(&self, jws: &Jws) -> Result<Verified<Self>, TrustError> {
+    fn verify_own(&self, jws: &Jws<'_>) -> Result<Verified<Self>, TrustError> {
         let root: Verified<Self> = jws.verify(|kid| self.root_key(kid))?;
         let (signed, threshold) = (root.signers().len(), self.root.threshold);
         if signed < threshold && Check::T3Own.holds() {
