@@ -156,8 +156,8 @@ async fn a_hub_that_is_away_changes_no_outcome_and_hears_of_it_later() {
     droplet
         .while_running(async {
             let job = droplet.push(commands);
-            let accepted = |record: &OutboxRecord| matches!(record.record, Record::Accepted { .. });
-            wait_for(|| async { droplet.outside.hub.records().into_iter().find(accepted) }).await;
+            let accepted = Record::Accepted { job_id: job };
+            wait_for(|| async { droplet.outside.hub.records().into_iter().find(|r| r.record == accepted) }).await;
             droplet.outside.hub.set_away(true);
             droplet.outside.n8n.borrow_mut().phase = Phase::Up;
             wait_for(|| async { (droplet.held().1.len() == 7).then_some(()) }).await;

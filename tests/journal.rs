@@ -54,7 +54,7 @@ async fn no_more_commands_are_taken_than_may_wait_and_none_is_lost() {
         match record.record {
             Record::Accepted { .. } => open += 1,
             Record::Result(_) => open -= 1,
-            Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) => {}
+            Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) | Record::Audit(_) => {}
         }
         most = most.max(open);
     }

@@ -2,6 +2,7 @@
 //! look, `mail` delivers reports, `pulse` reports health, `gauge` counts executions, `watch` looks at machine and stack. They are polled in one task, are
 //! never spawned, and meet only in the journal.
 
+pub mod audit;
 pub mod by_hand;
 mod enrol;
 mod escrow;
@@ -15,6 +16,7 @@ mod watch;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
+use genesis_shared::audit::droplet_chain;
 use genesis_shared::id::Digest;
 use genesis_shared::life::Life;
 use genesis_shared::limits::CLOCK_SKEW_S;
@@ -112,7 +114,9 @@ impl<W: World> Agent<W> {
     ///
     /// # Errors
     /// Every [`Fatal`].
-    pub fn new(world: W, settings: Settings, journal: Journal) -> Result<Self, Fatal> {
+    pub fn new(world: W, settings: Settings, mut journal: Journal) -> Result<Self, Fatal> {
+        let chain = droplet_chain(settings.workspace_id, &settings.droplet_id);
+        journal.own_audit(chain, host_boot(&world.host().boot_epoch()).to_owned());
         let identity = Identity::load_or_create(world.files(), world.entropy())?;
         let stack = StackSecrets::load_or_create(world.files(), world.entropy()).map_err(IdentityError::File)?;
         let root = trust::latest(&trust::kept_chain(&journal)?, settings.trust_root_digest)?;
@@ -319,6 +323,9 @@ impl<W: World> Agent<W> {
                         self.call.notify_waiters();
                     }
                     self.note_clock_offset(answer.hub_time);
+                    if let Some(checkpoint) = answer.audit_checkpoint {
+                        self.hold_against_hub(checkpoint)?;
+                    }
                     Duration::from_secs(answer.next_interval_s.clamp(1, 3600))
                 }
                 Err(error) => {
@@ -372,6 +379,7 @@ impl<W: World> Agent<W> {
             last_execution_at: around.last_execution_at,
             certificate_expires_at: around.certificate_expires_at,
             clock_offset_ms: self.clock_offset_ms.get(),
+            audit_checkpoint: self.checkpoint()?,
         })
     }
 
@@ -458,4 +466,9 @@ impl<W: World> Agent<W> {
     fn pinned_root(&self) -> Digest {
         self.settings.trust_root_digest
     }
+}
+
+/// The part of a boot epoch that is the host's: a new life of the agent alone is no reboot.
+fn host_boot(boot_epoch: &str) -> &str {
+    boot_epoch.split_once('.').map_or(boot_epoch, |(host, _)| host)
 }

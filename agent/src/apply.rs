@@ -227,9 +227,9 @@ async fn follow(mut asked: Asked, teller: &Teller) -> Result<OutcomeState, Apply
                 teller.result(&result, accepted.as_ref());
                 return Ok(result.state);
             }
-            Answer::Status { .. } | Answer::Journal(_) => {
-                let (code, message) = ("strange_answer".into(), "the agent answered what was not asked".into());
-                return Err(ApplyError::Agent { code, message });
+            Answer::Status { .. } | Answer::Journal(_) | Answer::Line(_) | Answer::AuditEnd { .. } => {
+                let message = "the agent answered something else than was asked".to_owned();
+                return Err(ApplyError::Agent { code: "agent_strange".into(), message });
             }
             Answer::Error { code, message } => return Err(ApplyError::Agent { code, message }),
         }

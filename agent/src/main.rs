@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use genesis_agent::config::Settings;
 use genesis_agent::show::Show;
-use genesis_agent::{apply, daemon, show};
+use genesis_agent::{apply, audit, daemon, show};
 use genesis_shared::chain::Chain;
 use tracing_subscriber::EnvFilter;
 
@@ -104,6 +104,13 @@ enum Verb {
         #[arg(long, default_value = "/etc/genesis/agent.toml")]
         config: PathBuf,
     },
+    /// Prints the droplet's audit chain and the hub's signed checkpoints.
+    #[command(after_help = audit::HELP)]
+    Audit {
+        /// Configuration file.
+        #[arg(long, default_value = "/etc/genesis/agent.toml")]
+        config: PathBuf,
+    },
 }
 
 impl Verb {
@@ -116,6 +123,7 @@ impl Verb {
             | Self::Journal { config, .. }
             | Self::Doctor { config, .. }
             | Self::Diag { config }
+            | Self::Audit { config }
             | Self::Metrics { config } => config,
         }
     }
@@ -125,6 +133,7 @@ impl Verb {
     fn log_level(&self) -> &'static str {
         match self {
             Self::Run { .. } | Self::Check { .. } => "info",
+            Self::Audit { .. } => "warn",
             // What a rule says is on the screen already.
             Self::Status { .. }
             | Self::Journal { .. }
@@ -182,6 +191,7 @@ fn main() -> ExitCode {
         Verb::Doctor { json, .. } => shown(&runtime, &settings, Show::Doctor { json }),
         Verb::Diag { .. } => shown(&runtime, &settings, Show::Diag),
         Verb::Metrics { .. } => shown(&runtime, &settings, Show::Metrics),
+        Verb::Audit { .. } => ExitCode::from(runtime.block_on(audit::run(settings))),
         Verb::Apply { file, json, .. } => ExitCode::from(runtime.block_on(apply::run(settings, &file, json))),
     }
 }

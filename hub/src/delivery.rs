@@ -2,6 +2,7 @@
 //!
 //! It cannot make a command: a droplet runs only what operators signed (invariant 4 of the architecture).
 
+use genesis_shared::audit::Checkpoint;
 use genesis_shared::delivery::{AUDIENCE, Claims, ISSUER};
 use genesis_shared::id::{Digest, DropletId, KeyId, PublicKey, WorkspaceId};
 use genesis_shared::limits::DELIVERY_TOKEN_TTL_S;
@@ -80,6 +81,17 @@ impl DeliveryKey {
         let mut header = Header::new(Algorithm::EdDSA);
         header.kid = Some(self.kid.to_string());
         jsonwebtoken::encode(&header, &claims, &self.key).map_err(DeliveryError::Sign)
+    }
+}
+
+impl DeliveryKey {
+    /// The signed text of a checkpoint of the hub's audit chain.
+    ///
+    /// # Errors
+    /// [`DeliveryError::Sign`].
+    pub fn checkpoint(&self, checkpoint: &Checkpoint) -> Result<String, DeliveryError> {
+        let sign = |bytes: &[u8]| jsonwebtoken::crypto::sign(bytes, &self.key, Algorithm::EdDSA);
+        checkpoint.sign(&self.kid, sign).map_err(DeliveryError::Sign)
     }
 }
 

@@ -1,16 +1,21 @@
 //! What every request handler shares.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use genesis_shared::audit::Checkpoint;
 use genesis_shared::chain::Chain;
 use genesis_shared::id::{JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{DeliveryError, DeliveryKey};
+use crate::denials::{Counted, Denials};
+use crate::error::ApiError;
 use crate::notify::Notifier;
 use crate::setup;
 use crate::store::{Store, StoreError};
@@ -34,6 +39,8 @@ pub struct Parts {
     pub delivery: DeliveryKey,
     /// Before this moment the hub itself was away, so no droplet's silence counts.
     pub started_at: Timestamp,
+    /// Refused requests that are not in the audit yet.
+    pub denials: Denials,
     stopping: watch::Sender<bool>,
 }
 
@@ -86,8 +93,9 @@ impl Hub {
         let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
         let delivery = DeliveryKey::new(settings.delivery_kid.clone(), &pkcs8);
         let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
+        let denials = Denials::default();
         let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
-        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, stopping })))
+        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, denials, stopping })))
     }
 
     /// Asks waiting polls to end.
@@ -111,8 +119,44 @@ impl Hub {
         Ok(job)
     }
 
+    /// Where the hub's audit chain is, signed; `None` before its first entry.
+    ///
+    /// # Errors
+    /// The store, or the key.
+    pub async fn checkpoint(&self) -> Result<Option<String>, ApiError> {
+        let Some((chain, head)) = self.store.audit_head().await? else { return Ok(None) };
+        let checkpoint = Checkpoint { chain, seq: head.seq, hash: head.hash, at: self.clock.now() };
+        self.delivery.checkpoint(&checkpoint).map(Some).map_err(|error| {
+            tracing::error!(error = %Chain(&error), "no checkpoint");
+            ApiError::internal()
+        })
+    }
+
+    /// Counts a refused request for the audit, if it was for want of a right.
+    pub async fn count_denial(&self, error: &ApiError, peer: Option<IpAddr>) {
+        let status = error.status.as_u16();
+        if !matches!(status, 401 | 403) {
+            return;
+        }
+        if let Some(counted) = self.denials.count(status, error.code, self.clock.now()) {
+            self.note_denials(counted, peer).await;
+        }
+    }
+
+    async fn note_denials(&self, counted: Counted, peer: Option<IpAddr>) {
+        let Counted { event, code, count } = counted;
+        let detail = json!({"code": code, "count": count, "last_from": peer});
+        if let Err(error) = self.store.note(event, detail, self.clock.now()).await {
+            // The caller is refused whether or not it can be written down.
+            tracing::error!(error = %Chain(&error), code, count, "refusals are not in the audit");
+        }
+    }
+
     /// Ends what ran out, once.
     pub async fn sweep(&self) {
+        for counted in self.denials.over(self.clock.now()) {
+            self.note_denials(counted, None).await;
+        }
         match self.store.sweep(self.clock.now()).await {
             Ok(workspaces) => workspaces.into_iter().for_each(|workspace| self.notifier.wake(workspace)),
             // The next sweep does what this one could not.

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod delivery;
+pub mod denials;
 pub mod error;
 pub mod hub;
 pub mod notify;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Action, Class, Command, CommandError, CommandWire};
 use crate::grant::{self, Grant, GrantError};
 use crate::id::{BundleId, KeyId, WorkspaceId};
-use crate::jws::{Jws, JwsError, Verified};
+use crate::json::{self, JsonError};
+use crate::jws::{Document, Jws, JwsError, Verified};
 use crate::limits::{BUNDLE_BYTES_MAX, BUNDLE_COMMANDS_MAX, BUNDLE_WORKSPACES_MAX, GRANT_BYTES_MAX};
 use crate::mutant::Check;
 use crate::stack::StackCommand;
@@ -24,7 +25,7 @@ pub enum Targets {
     /// These tenants.
     Workspaces(Vec<WorkspaceId>),
     /// Every droplet that carries all these labels in its own configuration.
-    Labels(BTreeMap<String, String>),
+    Labels(#[serde(deserialize_with = "json::distinct")] BTreeMap<String, String>),
     /// Every droplet; the value must be `true`.
     All(bool),
 }
@@ -58,6 +59,7 @@ pub struct Force {
     /// For the audit.
     pub reason: String,
     /// What is destroyed, counted; a different count refuses the bundle.
+    #[serde(deserialize_with = "json::distinct")]
     pub expect: BTreeMap<String, u64>,
 }
 
@@ -84,7 +86,7 @@ pub struct Bundle {
     #[serde(default = "default_priority")]
     pub priority: u8,
     /// Waves, for the hub; a droplet does not read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "json::value_at::<1, _>", skip_serializing_if = "Option::is_none")]
     pub rollout: Option<serde_json::Value>,
     /// What to do, in order, all or nothing.
     pub commands: Vec<CommandWire>,
@@ -100,6 +102,15 @@ pub struct Bundle {
 #[derive(Deserialize)]
 struct Claimed {
     grant: Option<String>,
+}
+
+impl Document for Claimed {}
+
+/// The one document that may be large, so it is read in one pass: every object in it is strict by its type.
+impl Document for Bundle {
+    fn read(payload: &[u8]) -> Result<Self, JsonError> {
+        json::read_as(payload)
+    }
 }
 
 fn default_queue() -> String {
@@ -207,6 +218,37 @@ impl Bundle {
     /// # Errors
     /// The first thing that is wrong.
     pub fn check(&self) -> Result<(), BundleError> {
+        self.checked().map(drop)
+    }
+
+    /// The same, and the commands as they were understood in passing. One of a later version stands there as what
+    /// refuses it: that is for the agent to do, for the hub may be older than the agent.
+    ///
+    /// # Errors
+    /// As [`Bundle::check`].
+    pub fn checked(&self) -> Result<Vec<Result<Command, CommandError>>, BundleError> {
+        self.check_members()?;
+        let mut commands = Vec::with_capacity(self.commands.len());
+        for (n, wire) in self.commands.iter().enumerate() {
+            let command = wire.parse();
+            match &command {
+                Ok(command) if command.is_sealed() && self.targets.single().is_none() => {
+                    let what = format!("command {n} carries a sealed secret, so targets must be one workspace");
+                    return Err(BundleError::Invalid(what));
+                }
+                Ok(Command::Stack(StackCommand::Restore(_))) if self.targets.single().is_none() => {
+                    let what = format!("command {n} names a backup of one droplet, so targets must be one workspace");
+                    return Err(BundleError::Invalid(what));
+                }
+                Ok(_) | Err(CommandError::Unsupported(_)) => commands.push(command),
+                Err(error) => return Err(BundleError::Command(n, error.clone())),
+            }
+        }
+        Ok(commands)
+    }
+
+    /// Everything but what the commands say.
+    fn check_members(&self) -> Result<(), BundleError> {
         let invalid = |what: String| Err(BundleError::Invalid(what));
         if self.commands.is_empty() || self.commands.len() > BUNDLE_COMMANDS_MAX {
             return invalid(format!("{} commands; from 1 to {BUNDLE_COMMANDS_MAX} are accepted", self.commands.len()));
@@ -229,22 +271,10 @@ impl Bundle {
         if actions.iter().any(|action| action.class() == Class::Destroy) && self.force.is_none() {
             return invalid("a destructive action needs `force` with a reason and the expected count".into());
         }
-        self.check_counts(&actions)?;
-        for (n, command) in self.commands.iter().enumerate() {
-            match command.parse() {
-                Ok(command) if command.is_sealed() && self.targets.single().is_none() => {
-                    return invalid(format!("command {n} carries a sealed secret, so targets must be one workspace"));
-                }
-                Ok(Command::Stack(StackCommand::Restore(_))) if self.targets.single().is_none() => {
-                    return invalid(format!(
-                        "command {n} names a backup of one droplet, so targets must be one workspace"
-                    ));
-                }
-                // An action of a later version is for the agent to refuse; the hub may be older than the agent.
-                Ok(_) | Err(CommandError::Unsupported(_)) => {}
-                Err(error) => return Err(BundleError::Command(n, error)),
-            }
-        }
-        Ok(())
+        self.check_counts(&actions)
     }
 }
+
+#[cfg(test)]
+#[path = "bundle_tests.rs"]
+mod tests;

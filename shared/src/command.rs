@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::desired::DesiredState;
 use crate::id::{CredentialName, CredentialType, WorkflowKey};
+use crate::json;
 use crate::limits::LOG_LINES_MAX;
 use crate::seal::Sealed;
 use crate::stack::{AddDomains, GetLogs, RemoveDomains, StackCommand};
@@ -141,7 +143,7 @@ pub struct CommandWire {
     /// The name of an [`Action`].
     pub action: String,
     /// The action's parameters; `{}` or absent where it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "json::value_at::<3, _>", skip_serializing_if = "Option::is_none")]
     pub payload: Option<Value>,
 }
 
@@ -240,7 +242,7 @@ impl CommandWire {
     /// # Errors
     /// Unknown or unsupported action, or a payload without that action's shape.
     pub fn parse(&self) -> Result<Command, CommandError> {
-        self.clone().into_command()
+        command(&self.action, self.payload.as_ref())
     }
 
     /// The same, without a copy.
@@ -248,63 +250,110 @@ impl CommandWire {
     /// # Errors
     /// As [`CommandWire::parse`].
     pub fn into_command(self) -> Result<Command, CommandError> {
-        fn payload<T: serde::de::DeserializeOwned>(action: Action, value: Option<Value>) -> Result<T, CommandError> {
-            let value = value.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
-            serde_json::from_value(value).map_err(|e| CommandError::Payload { action, why: e.to_string() })
-        }
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Nothing {}
+        command(&self.action, self.payload)
+    }
+}
 
-        let action: Action = self.action.parse()?;
-        match action {
-            Action::HealthCheck => payload::<Nothing>(action, self.payload).map(|_| Command::HealthCheck),
-            Action::InjectCredential => payload(action, self.payload).map(Command::InjectCredential),
-            Action::DeployWorkflow => payload(action, self.payload).map(Box::new).map(Command::DeployWorkflow),
-            Action::ActivateWorkflow => payload(action, self.payload).map(Command::ActivateWorkflow),
-            Action::UpdateWorkflow => payload(action, self.payload).map(Box::new).map(Command::UpdateWorkflow),
-            Action::DeactivateWorkflow => payload(action, self.payload).map(Command::DeactivateWorkflow),
-            Action::DeleteWorkflow => payload(action, self.payload).map(Command::DeleteWorkflow),
-            Action::DeleteCredential => payload(action, self.payload).map(Command::DeleteCredential),
-            Action::ListState => payload::<Nothing>(action, self.payload).map(|_| Command::ListState),
-            Action::Verify => payload::<Nothing>(action, self.payload).map(|_| Command::Verify),
-            Action::CollectMetrics => payload(action, self.payload).map(Command::CollectMetrics),
-            Action::RotateCredential => payload(action, self.payload).map(Command::RotateCredential),
-            Action::ApplyState => {
-                let state: DesiredState = payload(action, self.payload)?;
-                state.check().map_err(|why| CommandError::Payload { action, why })?;
-                Ok(Command::ApplyState(Box::new(state)))
-            }
-            Action::GetLogs => {
-                let wish: GetLogs = payload(action, self.payload)?;
-                if !(1..=LOG_LINES_MAX).contains(&wish.lines) {
-                    let why = format!("{} lines; from 1 to {LOG_LINES_MAX} are answered", wish.lines);
-                    return Err(CommandError::Payload { action, why });
-                }
-                Ok(Command::Stack(StackCommand::GetLogs(wish)))
-            }
-            Action::PullImage => payload(action, self.payload).map(StackCommand::PullImage).map(Command::Stack),
-            Action::SwapContainer => payload(action, self.payload).map(StackCommand::SwapContainer).map(Command::Stack),
-            Action::Restore => payload(action, self.payload).map(StackCommand::Restore).map(Command::Stack),
-            Action::RestartN8n => payload::<Nothing>(action, self.payload).map(|_| StackCommand::RestartN8n.into()),
-            Action::Backup => payload::<Nothing>(action, self.payload).map(|_| StackCommand::Backup.into()),
-            Action::Quiesce => payload::<Nothing>(action, self.payload).map(|_| StackCommand::Quiesce.into()),
-            Action::Suspend => payload::<Nothing>(action, self.payload).map(|_| StackCommand::Suspend.into()),
-            Action::ResumeService => {
-                payload::<Nothing>(action, self.payload).map(|_| StackCommand::ResumeService.into())
-            }
-            Action::AddTrackingDomain => {
-                let wish: AddDomains = payload(action, self.payload)?;
-                wish.check().map_err(|why| CommandError::Payload { action, why })?;
-                Ok(StackCommand::AddDomains(wish).into())
-            }
-            Action::RemoveTrackingDomain => {
-                let wish: RemoveDomains = payload(action, self.payload)?;
-                wish.check().map_err(|why| CommandError::Payload { action, why })?;
-                Ok(StackCommand::RemoveDomains(wish).into())
-            }
-            Action::UpdateAgent | Action::Decommission => Err(CommandError::Unsupported(action)),
+/// The member that holds a workflow.
+const WORKFLOW_JSON: &str = "workflow_json";
+
+/// Where a payload is read from: kept, or given away.
+trait Source {
+    fn read<T: DeserializeOwned>(self) -> serde_json::Result<T>;
+
+    /// Reads a deployment; its workflow is as large as all else together many times over.
+    fn read_deployment(self) -> serde_json::Result<DeployWorkflow>
+    where
+        Self: Sized,
+    {
+        self.read()
+    }
+}
+
+impl Source for Option<Value> {
+    fn read<T: DeserializeOwned>(self) -> serde_json::Result<T> {
+        serde_json::from_value(self.unwrap_or_else(|| Value::Object(Map::new())))
+    }
+}
+
+impl Source for Option<&Value> {
+    fn read<T: DeserializeOwned>(self) -> serde_json::Result<T> {
+        self.map_or_else(|| None::<Value>.read(), T::deserialize)
+    }
+
+    /// A clone of the workflow costs half of what reading it into a value once more does.
+    fn read_deployment(self) -> serde_json::Result<DeployWorkflow> {
+        let Some(Value::Object(members)) = self else { return self.read() };
+        let without = |(name, value): (&String, &Value)| {
+            (name.clone(), if name == WORKFLOW_JSON { Value::Null } else { value.clone() })
+        };
+        let mut deploy: DeployWorkflow = Some(Value::Object(members.iter().map(without).collect())).read()?;
+        if let Some(workflow) = members.get(WORKFLOW_JSON) {
+            deploy.workflow_json = workflow.clone();
         }
+        Ok(deploy)
+    }
+}
+
+fn payload<T: DeserializeOwned>(action: Action, from: impl Source) -> Result<T, CommandError> {
+    from.read().map_err(|e| CommandError::Payload { action, why: e.to_string() })
+}
+
+fn deployment(action: Action, from: impl Source) -> Result<Box<DeployWorkflow>, CommandError> {
+    from.read_deployment().map(Box::new).map_err(|e| CommandError::Payload { action, why: e.to_string() })
+}
+
+fn command(action: &str, from: impl Source) -> Result<Command, CommandError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+
+    let action: Action = action.parse()?;
+    match action {
+        Action::HealthCheck => payload::<Nothing>(action, from).map(|_| Command::HealthCheck),
+        Action::InjectCredential => payload(action, from).map(Command::InjectCredential),
+        Action::DeployWorkflow => deployment(action, from).map(Command::DeployWorkflow),
+        Action::ActivateWorkflow => payload(action, from).map(Command::ActivateWorkflow),
+        Action::UpdateWorkflow => deployment(action, from).map(Command::UpdateWorkflow),
+        Action::DeactivateWorkflow => payload(action, from).map(Command::DeactivateWorkflow),
+        Action::DeleteWorkflow => payload(action, from).map(Command::DeleteWorkflow),
+        Action::DeleteCredential => payload(action, from).map(Command::DeleteCredential),
+        Action::ListState => payload::<Nothing>(action, from).map(|_| Command::ListState),
+        Action::Verify => payload::<Nothing>(action, from).map(|_| Command::Verify),
+        Action::CollectMetrics => payload(action, from).map(Command::CollectMetrics),
+        Action::RotateCredential => payload(action, from).map(Command::RotateCredential),
+        Action::ApplyState => {
+            let state: DesiredState = payload(action, from)?;
+            state.check().map_err(|why| CommandError::Payload { action, why })?;
+            Ok(Command::ApplyState(Box::new(state)))
+        }
+        Action::GetLogs => {
+            let wish: GetLogs = payload(action, from)?;
+            if !(1..=LOG_LINES_MAX).contains(&wish.lines) {
+                let why = format!("{} lines; from 1 to {LOG_LINES_MAX} are answered", wish.lines);
+                return Err(CommandError::Payload { action, why });
+            }
+            Ok(Command::Stack(StackCommand::GetLogs(wish)))
+        }
+        Action::PullImage => payload(action, from).map(StackCommand::PullImage).map(Command::Stack),
+        Action::SwapContainer => payload(action, from).map(StackCommand::SwapContainer).map(Command::Stack),
+        Action::Restore => payload(action, from).map(StackCommand::Restore).map(Command::Stack),
+        Action::RestartN8n => payload::<Nothing>(action, from).map(|_| StackCommand::RestartN8n.into()),
+        Action::Backup => payload::<Nothing>(action, from).map(|_| StackCommand::Backup.into()),
+        Action::Quiesce => payload::<Nothing>(action, from).map(|_| StackCommand::Quiesce.into()),
+        Action::Suspend => payload::<Nothing>(action, from).map(|_| StackCommand::Suspend.into()),
+        Action::ResumeService => payload::<Nothing>(action, from).map(|_| StackCommand::ResumeService.into()),
+        Action::AddTrackingDomain => {
+            let wish: AddDomains = payload(action, from)?;
+            wish.check().map_err(|why| CommandError::Payload { action, why })?;
+            Ok(StackCommand::AddDomains(wish).into())
+        }
+        Action::RemoveTrackingDomain => {
+            let wish: RemoveDomains = payload(action, from)?;
+            wish.check().map_err(|why| CommandError::Payload { action, why })?;
+            Ok(StackCommand::RemoveDomains(wish).into())
+        }
+        Action::UpdateAgent | Action::Decommission => Err(CommandError::Unsupported(action)),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::{Action, Class};
 use crate::id::{KeyId, WorkspaceId};
-use crate::jws::{Jws, JwsError, Verified};
+use crate::jws::{Document, Jws, JwsError, Verified};
 use crate::limits::{CLOCK_SKEW_S, GRANT_BYTES_MAX, GRANT_TEXT_BYTES_MAX};
 use crate::mutant::Check;
 use crate::timestamp::Timestamp;
@@ -121,6 +121,8 @@ pub enum GrantError {
     #[error("{0}")]
     Invalid(String),
 }
+
+impl Document for Grant {}
 
 impl Grant {
     /// Verifies a grant against the trust root. Whether it covers what is asked is admission's business.

@@ -1,8 +1,13 @@
 //! Strict JSON: what is signed has one meaning, so duplicate keys, deep nesting and trailing bytes are refused.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use crate::limits::JSON_DEPTH_MAX;
@@ -35,6 +40,64 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
 pub fn parse_as<T: de::DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     serde_json::from_value(parse(bytes)?).map_err(|e| JsonError(e.to_string()))
 }
+
+/// Parses in one pass into a type that is strict by itself: one whose every object is a struct without unknown members
+/// (which refuses a member that stands twice), or is read by [`value_at`] or [`distinct`].
+///
+/// # Errors
+/// As [`parse_as`].
+pub fn read_as<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, JsonError> {
+    serde_json::from_slice(bytes).map_err(|e| JsonError(e.to_string()))
+}
+
+/// For `deserialize_with`, with `default`: a value of any shape that stands `DEPTH` objects and lists deep in its
+/// document, as strictly as [`parse`]; `null` is none.
+///
+/// # Errors
+/// As [`parse`].
+pub fn value_at<'de, const DEPTH: usize, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    let value = Strict { depth: DEPTH }.deserialize(deserializer)?;
+    Ok(Some(value).filter(|value| !value.is_null()))
+}
+
+/// For `deserialize_with`: an object as a map, each key once.
+///
+/// # Errors
+/// A key that stands twice, or a value that is none of `V`.
+pub fn distinct<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    deserializer.deserialize_map(Distinct(PhantomData))
+}
+
+struct Distinct<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for Distinct<V> {
+    type Value = BTreeMap<String, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((key, value)) = entries.next_entry::<String, V>()? {
+            if map.contains_key(&key) && Check::A1Duplicate.holds() {
+                return Err(twice(&key));
+            }
+            map.insert(key, value);
+        }
+        Ok(map)
+    }
+}
+
+fn twice<E: de::Error>(key: &str) -> E {
+    E::custom(format_args!("the key {key:?} stands twice in one object"))
+}
+
+/// A text that is copied only where it has escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
 #[derive(Clone, Copy)]
 struct Strict {
@@ -95,16 +158,17 @@ impl<'de> Visitor<'de> for Strict {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut map = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        while let Some(Text(key)) = entries.next_key()? {
             if key == NUMBER_KEY && map.is_empty() {
                 let digits: String = entries.next_value()?;
                 return digits.parse().map(Value::Number).map_err(de::Error::custom);
             }
-            if map.contains_key(&key) && Check::A1Duplicate.holds() {
-                return Err(de::Error::custom(format_args!("the key {key:?} stands twice in one object")));
-            }
             let value = entries.next_value_seed(inner)?;
-            map.insert(key, value);
+            match map.entry(key) {
+                Entry::Occupied(before) if Check::A1Duplicate.holds() => return Err(twice(before.key())),
+                Entry::Occupied(mut before) => drop(before.insert(value)),
+                Entry::Vacant(free) => drop(free.insert(value)),
+            }
         }
         Ok(Value::Object(map))
     }

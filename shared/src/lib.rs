@@ -1,11 +1,12 @@
 //! The vocabulary that agent, hub and operators share; no I/O, no async, no clock, no randomness.
 //!
 //! Reading order: [`limits`], [`id`], [`timestamp`], [`secret`], [`json`], [`jws`], [`trust`], [`command`],
-//! [`bundle`], [`stack`], [`delivery`], [`seal`], [`report`], [`life`], [`wire`], [`chain`].
+//! [`bundle`], [`stack`], [`delivery`], [`seal`], [`audit`], [`report`], [`life`], [`wire`], [`chain`].
 //!
 //! **Invariant:** everything here is a value or a pure function of its arguments. Time and random bytes come in as
 //! arguments, so that every line can be tested without a clock.
 
+pub mod audit;
 pub mod bundle;
 pub mod chain;
 pub mod command;

@@ -16,6 +16,8 @@ pub const HIGH_WATER_HEADER: &str = "genesis-journal-high-water";
 pub const BOOT_EPOCH_BYTES_MAX: usize = 128;
 /// Code with which hub and agent refuse what a quarantined droplet may not do.
 pub const QUARANTINED: &str = "quarantined";
+/// Code of the event on the droplet that the hub has resumed it.
+pub const QUARANTINE_ENDED: &str = "quarantine_ended";
 /// The state shown to people.
 pub const QUARANTINED_STATE: &str = "QUARANTINED";
 

@@ -223,3 +223,22 @@ pub const DISK_RELIEVED_PERCENT: f32 = 85.0;
 
 /// A file that is there to be given up, in MiB: room for the database to go on for hours and for the agent to act.
 pub const BALLAST_MB: u64 = 128;
+
+/// Longest detail of an audit entry in bytes; a longer one is cut and says so. 64 names of 64 bytes are 4 KiB.
+pub const AUDIT_DETAIL_BYTES_MAX: usize = 8 * 1024;
+
+/// Largest signed checkpoint in bytes: its content has some 200.
+pub const CHECKPOINT_BYTES_MAX: usize = 2 * 1024;
+
+/// Checkpoints of the other side's chain that agent and hub keep: one a minute at most, so the last half hour, and
+/// beside them the one that was kept first.
+pub const CHECKPOINTS_KEPT: usize = 32;
+
+/// Delivered audit entries that stay on the droplet: at 400 bytes each 800 KB; some 20 a day make three months.
+pub const AUDIT_ENTRIES_KEPT: u64 = 2_000;
+
+/// Audit entries that one step of pruning takes on.
+pub const AUDIT_PRUNE_ROWS: i64 = 128;
+
+/// Refusals of one kind that come within this time are one entry of the hub's audit, with their number.
+pub const DENIALS_WINDOW_MS: i64 = 60 * 1000;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::audit::Entry;
 use crate::id::{BundleId, DropletId, JobId, KeyId, WorkspaceId};
 use crate::seal::Sealed;
 use crate::timestamp::Timestamp;
@@ -154,6 +155,9 @@ pub struct Heartbeat {
     /// The droplet's clock less the hub's, by the last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
+    /// Where its audit chain is, signed by its identity key (see [`crate::audit`]); `None` before the first entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_checkpoint: Option<String>,
 }
 
 /// Something worth telling that is no command's result.
@@ -225,6 +229,8 @@ pub enum Record {
     Event(Event),
     /// What the tenant's workflows did since the last such report.
     Metrics(Metrics),
+    /// An entry of the droplet's audit chain.
+    Audit(Entry),
 }
 
 /// One numbered record of a droplet's outbox.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::command::{Action, Class};
 use crate::grant::Level;
 use crate::id::{Digest, KeyId, PublicKey, WorkspaceId};
-use crate::jws::{Jws, JwsError, Verified};
+use crate::jws::{Document, Jws, JwsError, Verified};
 use crate::limits::TRUST_ROOT_BYTES_MAX;
 use crate::mutant::Check;
 use crate::timestamp::Timestamp;
@@ -177,10 +177,12 @@ pub enum TrustError {
         threshold: usize,
     },
     /// T5, T6: a document that contradicts the one before it.
-    #[error("the trust root contradicts version {version}: {why}")]
+    #[error("the trust root contradicts version {version}: {rule}: {why}")]
     Contradicts {
         /// The version there is.
         version: u64,
+        /// `T5` or `T6`.
+        rule: &'static str,
         /// What does not fit.
         why: String,
     },
@@ -198,7 +200,21 @@ impl TrustError {
             Self::Contradicts { .. } => "trust_root_contradicts",
         }
     }
+
+    /// The rule that refuses it, `T1` to `T6`; the code where none does.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::NotNext { .. } => "T1",
+            Self::BelowFormerThreshold { .. } => "T2",
+            Self::BelowThreshold { .. } => "T3",
+            Self::Jws(_) => "T4",
+            Self::Contradicts { rule, .. } => rule,
+            Self::NotPinned { .. } | Self::Inconsistent(_) => self.code(),
+        }
+    }
 }
+
+impl Document for TrustRoot {}
 
 impl TrustRoot {
     /// Verifies a chain: the pinned root, wherever in it, and each that follows. What stands before the pinned one is
@@ -257,7 +273,7 @@ impl TrustRoot {
     }
 
     /// T3.
-    fn verify_own(&self, jws: &Jws) -> Result<Verified<Self>, TrustError> {
+    fn verify_own(&self, jws: &Jws<'_>) -> Result<Verified<Self>, TrustError> {
         let root: Verified<Self> = jws.verify(|kid| self.root_key(kid))?;
         let (signed, threshold) = (root.signers().len(), self.root.threshold);
         if signed < threshold && Check::T3Own.holds() {
@@ -304,24 +320,24 @@ impl TrustRoot {
 
     /// T5 and T6.
     fn check_continuity(&self, next: &Self) -> Result<(), TrustError> {
-        let contradicts = |why: String| Err(TrustError::Contradicts { version: self.version, why });
+        let contradicts = |rule, why| Err(TrustError::Contradicts { version: self.version, rule, why });
         if next.issued_at < self.issued_at && Check::T5Age.holds() {
-            return contradicts(format!("T5: it was made at {}, before it", next.issued_at));
+            return contradicts("T5", format!("it was made at {}, before it", next.issued_at));
         }
         if let Some(kid) = self.revoked.iter().find(|kid| !next.revoked.contains(kid))
             && Check::T5Revoked.holds()
         {
-            return contradicts(format!("T5: key {kid} was revoked and is not any more"));
+            return contradicts("T5", format!("key {kid} was revoked and is not any more"));
         }
         let known: Vec<_> = self.named_keys().collect();
         for (kid, key) in next.named_keys() {
             if let Some((other, _)) = known.iter().find(|(other, known)| *known == key && *other != kid)
                 && Check::T6Key.holds()
             {
-                return contradicts(format!("T6: the key {other} is now called {kid}"));
+                return contradicts("T6", format!("the key {other} is now called {kid}"));
             }
             if known.iter().any(|(other, known)| *other == kid && *known != key) && Check::T6Name.holds() {
-                return contradicts(format!("T6: {kid} is now another key; give the new key a name of its own"));
+                return contradicts("T6", format!("{kid} is now another key; give the new key a name of its own"));
             }
         }
         Ok(())

@@ -169,6 +169,9 @@ pub struct HeartbeatAnswer {
     /// Whether the droplet may change nothing until an operator resumes it.
     #[serde(default)]
     pub quarantined: bool,
+    /// Where the hub's audit chain is, signed by its delivery key (see [`crate::audit`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_checkpoint: Option<String>,
 }
 
 /// One leased command.

@@ -14,6 +14,7 @@ use genesis_agent::ports::stack::Proxy;
 use genesis_agent::sim::hub::DELIVERY_KID;
 use genesis_agent::sim::{ADDRESS, Outside, SimWorld};
 use genesis_power::{Disk, VFS};
+use genesis_shared::audit::{Entry, droplet_chain};
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
@@ -159,6 +160,17 @@ impl Droplet {
 
     fn database(&self) -> rusqlite::Connection {
         rusqlite::Connection::open(self.folder.path().join("journal.db")).unwrap()
+    }
+
+    /// The audit chain's name.
+    pub fn chain(&self) -> String {
+        droplet_chain(self.workspace, &self.settings.droplet_id)
+    }
+
+    /// The audit chain as the journal holds it between two lives.
+    pub fn audit(&self) -> Vec<Entry> {
+        let journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
+        journal.audit_entries(0, usize::MAX).unwrap().into_iter().map(|(_, entry)| entry).collect()
     }
 
     /// Everything that the journal has on disk.

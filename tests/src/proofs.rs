@@ -7,8 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use genesis_agent::exec::mutant::{Mutant, mutate};
+use genesis_shared::audit::{self, Expected, event};
 use genesis_shared::id::JobId;
-use genesis_shared::report::CommandResult;
+use genesis_shared::report::{CommandResult, OutcomeState};
 
 use crate::droplet::{Droplet, wait_for};
 use crate::scenario::Scenario;
@@ -73,10 +74,38 @@ pub async fn play(scenario: &Scenario, crashes: &[u64]) -> Result<Ran, Wrong> {
         return Err(Wrong::Lost(text));
     }
     scenario.check(&droplet, &before, &what)?;
+    check_audit(&droplet, result, &what)?;
     let standin = droplet.outside.n8n.borrow();
     let creates =
         ["/api/v1/credentials", "/api/v1/workflows"].map(|path| standin.count_done("POST", path)).iter().sum();
     Ok(Ran { passed, crashed, creates, result: result.clone() })
+}
+
+/// Whatever crashed: the audit is one chain, says each thing once, and the hub has heard it as it is.
+fn check_audit(droplet: &Droplet, result: &CommandResult, what: &str) -> Result<(), Wrong> {
+    let (entries, heard) = (droplet.audit(), droplet.outside.hub.audit());
+    if let Err(broken) = audit::verify(&droplet.chain(), Expected::WHOLE, entries.clone(), &[]) {
+        return Err(Wrong::Lost(format!("{what}: the audit is broken: {broken}")));
+    }
+    if !entries.starts_with(&heard) || heard.is_empty() {
+        return Err(Wrong::Lost(format!("{what}: the hub has heard another audit")));
+    }
+    let bundle = result.bundle_id.map(|id| id.to_string()).unwrap_or_default();
+    let of = |event: &str| entries.iter().filter(|e| e.event == event && e.detail.contains(&bundle)).count();
+    let end = match result.state {
+        OutcomeState::Succeeded => event::COMMAND_SUCCEEDED,
+        OutcomeState::Failed => event::COMMAND_FAILED,
+        OutcomeState::Rejected => event::COMMAND_REFUSED,
+        OutcomeState::Expired => event::COMMAND_EXPIRED,
+        OutcomeState::Stuck => event::COMMAND_STUCK,
+    };
+    match (of(event::COMMAND_ACCEPTED), of(end)) {
+        (1, 1) => Ok(()),
+        (accepted, ended) if accepted.max(ended) > 1 => {
+            Err(Wrong::Doubled(format!("{what}: {accepted} acceptances and {ended} ends in the audit")))
+        }
+        (accepted, ended) => Err(Wrong::Lost(format!("{what}: {accepted} acceptances, {ended} ends in the audit"))),
+    }
 }
 
 /// One life of the agent: `true` once the hub has a result, `false` after the planned crash, or if there is no result

@@ -216,6 +216,14 @@ impl Rig {
         command
     }
 
+    /// `genesisctl` with these arguments and the right to ask this rig's hub for everything.
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binary("genesisctl"));
+        command.args(args).env("GENESIS_HUB", format!("https://{}", self.hub_address));
+        command.env("GENESIS_CA", &self.ca_file).env("GENESIS_TOKEN", &self.admin_token);
+        command
+    }
+
     /// The agent's own key to n8n, read from its data folder.
     pub fn n8n_key(&self) -> String {
         std::fs::read_to_string(self.agent_dir().join("secrets/n8n-api-key")).unwrap()

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::link::lane;
 use super::{Agent, Fatal};
 use crate::core::admit::{Handed, Verdict, job_by_hand};
+use crate::core::audit;
 use crate::core::saga::{Next, SagaState};
 use crate::core::step::Step;
 use crate::exec::result::fit;
@@ -100,7 +101,7 @@ pub enum News {
 impl<W: World> Agent<W> {
     /// Decides on a bundle and keeps it if it may run. The lanes run it, or [`Agent::run_one`] where none does.
     ///
-    /// Nothing of a refusal is kept: whoever asked has the answer, and the hub did not ask.
+    /// Of a refusal only the audit tells: whoever asked has the answer, and the hub did not ask.
     ///
     /// # Errors
     /// The journal failed.
@@ -152,6 +153,11 @@ impl<W: World> Agent<W> {
                     let word = state_word(earlier.state);
                     result.message += &format!("; it ended then as {word} ({})", earlier.code);
                     fit(&mut result);
+                }
+                // By hand, too, the outbox cannot be filled: whoever tries has the answer all the same.
+                if self.is_heard()?.is_ok() {
+                    self.journal.note(audit::refused(&result, digest, true), now)?;
+                    self.mail.notify_one();
                 }
                 Ok(ByHand::Refused(Box::new(result)))
             }

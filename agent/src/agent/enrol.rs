@@ -1,8 +1,10 @@
 //! How a droplet gets and keeps its place at the hub: handshake once, renewal by its identity key ever after.
 
 use data_encoding::HEXLOWER;
+use genesis_shared::audit::{Note, event};
 use genesis_shared::secret::Secret;
 use genesis_shared::wire::{HandshakeAnswer, HandshakeRequest, handshake_proof};
+use serde_json::json;
 
 use super::{Agent, Fatal, META_PACE, UNAUTHORISED};
 use crate::identity::IdentityError;
@@ -120,7 +122,8 @@ impl<W: World> Agent<W> {
             return Ok(Err(error));
         }
         if let Ok(pace) = serde_json::to_vec(&answer.config) {
-            self.journal.set_meta(META_PACE, &pace)?;
+            let note = Note::new(event::DROPLET_ENROLLED, json!({"identity_key": self.identity.public()}));
+            self.journal.set_meta_noted(META_PACE, &pace, &[note], self.world.clock().now())?;
         }
         let token = Secret::new(answer.sidecar_token);
         self.keep_token(&token)?;

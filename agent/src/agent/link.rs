@@ -8,7 +8,7 @@ use genesis_shared::chain::Chain;
 use genesis_shared::command::{Action, Class};
 use genesis_shared::id::{Digest, JobId};
 use genesis_shared::limits::{
-    JOURNAL_RESERVE_MB, OPEN_COMMANDS_MAX, OUTBOX_RECORDS_MAX, POLL_COMMANDS_MAX, POLL_WAIT_S_MAX,
+    JOURNAL_RESERVE_MB, OPEN_COMMANDS_MAX, OUTBOX_BYTES_MAX, OUTBOX_RECORDS_MAX, POLL_COMMANDS_MAX, POLL_WAIT_S_MAX,
 };
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
 use genesis_shared::trust::TrustRoot;
@@ -17,6 +17,7 @@ use genesis_shared::wire::LeasedCommand;
 use super::by_hand::unable;
 use super::{Agent, Fatal, UNAUTHORISED};
 use crate::core::admit::{Admitted, Delivery, Handed, Refusal, Rule, Situation, Verdict, admit};
+use crate::core::audit;
 use crate::exec::outbox::{Delivered, deliver};
 use crate::exec::result::fit;
 use crate::journal::{JournalError, Lane, NewCommand};
@@ -62,10 +63,8 @@ impl<W: World> Agent<W> {
                 }
             }
         }
-        let waiting = self.journal.outbox_state()?.1;
-        if waiting >= OUTBOX_RECORDS_MAX {
-            let message = format!("{waiting} reports wait for the hub; no command is taken before it takes some");
-            return Ok(Err(EffectError::new(ErrorKind::Transient, "outbox_full", message)));
+        if let Err(error) = self.is_heard()? {
+            return Ok(Err(error));
         }
         let nonce = {
             let mut bytes = [0; 16];
@@ -122,6 +121,18 @@ impl<W: World> Agent<W> {
         Ok(Err(EffectError::new(ErrorKind::Transient, "journal_busy", message)))
     }
 
+    /// Whether the hub takes reports: one that hands out bundles and never takes what came of them would fill the
+    /// tenant's disk with refusals.
+    pub(super) fn is_heard(&self) -> Result<Result<(), EffectError>, JournalError> {
+        let (count, bytes) = (self.journal.outbox_state()?.1, self.journal.outbox_bytes()?);
+        if count < OUTBOX_RECORDS_MAX && bytes <= OUTBOX_BYTES_MAX {
+            return Ok(Ok(()));
+        }
+        let message =
+            format!("{count} reports of {bytes} bytes wait for the hub; no command is taken before it takes some");
+        Ok(Err(EffectError::new(ErrorKind::Transient, "outbox_full", message)))
+    }
+
     /// Admits one command and journals what came of it.
     fn take(&self, leased: &LeasedCommand, nonce: &str) -> Result<(), Fatal> {
         let root = self.root.borrow();
@@ -139,7 +150,8 @@ impl<W: World> Agent<W> {
                     (Lane::Change, Err(error)) => {
                         let result = unable(leased.job_id, error.code, error.message, self.world.clock().now());
                         let result = CommandResult { bundle_id: Some(admitted.bundle.get().id), ..result };
-                        self.journal.report(&Record::Result(result), self.world.clock().now())?;
+                        let note = audit::refused(&result, Digest::of(bytes), false);
+                        self.journal.report_noted(&Record::Result(result), &[note], self.world.clock().now())?;
                     }
                     (Lane::Change | Lane::Look, _) => self.accept(&admitted, bytes, leased.job_id).map(drop)?,
                 }
@@ -156,8 +168,9 @@ impl<W: World> Agent<W> {
                 self.journal.confirm(bundle_id, leased.job_id, &record, self.world.clock().now())?;
             }
             Verdict::Reject(refusal) => {
-                self.journal
-                    .report(&Record::Result(self.refused(leased.job_id, &refusal)), self.world.clock().now())?;
+                let result = self.refused(leased.job_id, &refusal);
+                let note = audit::refused(&result, Digest::of(bytes), false);
+                self.journal.report_noted(&Record::Result(result), &[note], self.world.clock().now())?;
             }
         }
         self.mail.notify_one();
@@ -177,7 +190,8 @@ impl<W: World> Agent<W> {
             lane,
             signed_at: admitted.signed_at,
         };
-        self.journal.accept(&new, self.world.clock().now())?;
+        let notes = audit::accepted(admitted, new.digest, job_id);
+        self.journal.accept_noted(&new, &notes, self.world.clock().now())?;
         tracing::info!(bundle = %bundle.id, job = %job_id, action = bundle.action_label(), "accepted");
         match lane {
             Lane::Look => self.looks.notify_one(),

@@ -8,7 +8,7 @@
 //! The hub can withhold work in any case. What it could withhold by this alone, bundles applied by hand, is had back
 //! with `ignore_quarantine` in the configuration.
 
-use genesis_shared::life::QUARANTINED;
+use genesis_shared::life::{QUARANTINE_ENDED, QUARANTINED};
 use genesis_shared::report::{Event, Record};
 
 use super::Agent;
@@ -17,8 +17,6 @@ use crate::ports::{Clock, EffectError, ErrorKind, Host, World};
 
 /// Key of the journal's single value that holds the hub's word.
 const META_QUARANTINE: &str = "quarantine";
-/// Event of the end.
-const QUARANTINE_ENDED: &str = "quarantine_ended";
 
 /// Whether the hub's last word was that this droplet is quarantined.
 pub(super) fn kept(journal: &Journal) -> Result<bool, JournalError> {

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 
 use genesis_shared::bundle::{Bundle, BundleError};
 use genesis_shared::chain::Chain;
-use genesis_shared::command::{Action, Class, Command, CommandError};
+use genesis_shared::command::{Action, Class, Command, CommandError, CommandWire};
 use genesis_shared::delivery::{self, Expected};
 use genesis_shared::grant::Grant;
 use genesis_shared::id::{BundleId, Digest, DropletId, JobId, WorkspaceId};
@@ -218,8 +218,12 @@ fn check(
     let refuse = |rule: Rule, why: String| Refusal { rule, why, bundle_id: Some(bundle.id) };
 
     // A4.
-    let acceptable = if Check::A4Content.holds() { bundle.check() } else { Ok(()) };
-    acceptable.map_err(|e| refuse(Rule::A4Content, Chain(&e).to_string()))?;
+    let read = if Check::A4Content.holds() {
+        bundle.checked()
+    } else {
+        Ok(bundle.commands.iter().map(CommandWire::parse).collect())
+    };
+    let commands = read.map_err(|e| refuse(Rule::A4Content, Chain(&e).to_string()))?;
     let actions = bundle.actions().map_err(|e: BundleError| refuse(Rule::A4Content, Chain(&e).to_string()))?;
     // A root that verified was signed no later than now, whatever the clock says.
     let floor = if Check::A8Floor.holds() { situation.time_floor.max(situation.root.issued_at) } else { situation.now };
@@ -261,9 +265,9 @@ fn check(
     }
 
     // A12.
-    let parsed = bundle.commands.iter().map(genesis_shared::command::CommandWire::parse);
-    let commands = parsed.filter(|command| command.is_ok() || Check::A12Unsupported.holds()).collect::<Result<_, _>>();
-    let commands = commands.map_err(|e: CommandError| refuse(Rule::A12Unsupported, e.to_string()))?;
+    let known = commands.into_iter().filter(|command| command.is_ok() || Check::A12Unsupported.holds());
+    let commands = known.collect::<Result<_, CommandError>>();
+    let commands = commands.map_err(|e| refuse(Rule::A12Unsupported, e.to_string()))?;
     Ok(Verdict::Accept(Box::new(Admitted { bundle: verified, commands, signed_at })))
 }
 

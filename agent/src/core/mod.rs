@@ -16,6 +16,7 @@
 //! **Invariant:** no tokio, files, network, processes, clock or randomness; time and randomness come in as arguments.
 
 pub mod admit;
+pub mod audit;
 pub mod diff;
 pub mod domains;
 pub mod health;

@@ -9,7 +9,7 @@ use super::Exec;
 use super::perform::permanent;
 use crate::core::routes;
 use crate::core::stack::{
-    DATABASE_PASSWORD, N8N_DATABASE_PASSWORD, N8N_ENCRYPTION_KEY, N8N_UID, StackRow, StackSettings, spec,
+    DATABASE_PASSWORD, N8N_DATABASE_PASSWORD, N8N_ENCRYPTION_KEY, N8N_UID, POSTGRES_UID, StackRow, StackSettings, spec,
 };
 use crate::journal::{JournalError, MapChanges};
 use crate::ports::stack::{ContainerInfo, ContainerPhase, ContainerSpec, Containers, Database, Proxy};
@@ -172,7 +172,7 @@ impl<W: World> Exec<'_, W> {
         let containers = self.world.containers();
         let bytes = |text: &Secret<String>| Secret::new(text.expose().clone().into_bytes());
         let password = bytes(&self.stack_secrets.postgres_password);
-        containers.place_secret(DATABASE_PASSWORD, 0, &password)?;
+        containers.place_secret(DATABASE_PASSWORD, POSTGRES_UID, &password)?;
         containers.place_secret(N8N_DATABASE_PASSWORD, N8N_UID, &password)?;
         containers.place_secret(N8N_ENCRYPTION_KEY, N8N_UID, &bytes(&self.stack_secrets.n8n_encryption_key))
     }

@@ -4,6 +4,7 @@
 //! repeated: `perform` observes before every act, so that the second try after a crash, a timeout or a half answer
 //! finds what the first one did.
 
+mod audit;
 mod converge;
 mod domains;
 mod logs;
@@ -381,7 +382,8 @@ impl<W: World> Exec<'_, W> {
             self.let_go(&running.plan);
         }
         let told = stack::told(running, end);
-        self.journal.finish(&Ending { seq: running.command.seq, event, result: &result, changes, told }, now)?;
+        let ending = Ending { seq: running.command.seq, event, result: &result, changes, told };
+        self.journal.finish_noted(&ending, &audit::ended(running, end, &result), now)?;
         tracing::info!(job = %result.job_id, code = result.code, state = ?result.state, "command ended");
         Ok(())
     }

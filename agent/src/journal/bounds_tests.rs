@@ -138,25 +138,25 @@ fn event(code: &str) -> Record {
 fn in_a_full_outbox_metrics_give_way_then_drift_and_never_a_result() {
     let journal = Fixture::new().open();
     for n in 1..=10 {
-        journal.report(&metrics(), at(n)).unwrap();
+        journal.report_noted(&metrics(), &[], at(n)).unwrap();
     }
-    journal.report(&event("drift_repaired"), at(11)).unwrap();
-    journal.report(&event("drift_too_much"), at(12)).unwrap();
+    journal.report_noted(&event("drift_repaired"), &[], at(11)).unwrap();
+    journal.report_noted(&event("drift_too_much"), &[], at(12)).unwrap();
     let long = Record::Result(CommandResult { message: "r".repeat(30_000), ..result(1) });
     let mut pushed = 12;
     while journal.outbox_bytes().unwrap() + 31_000 < OUTBOX_BYTES_MAX {
-        journal.report(&long, at(13)).unwrap();
+        journal.report_noted(&long, &[], at(13)).unwrap();
         pushed += 1;
     }
     assert_eq!(journal.outbox(usize::MAX).unwrap().len(), pushed, "all fits");
     // The next is too much: all metrics weigh less than it, so the older drift goes too.
-    journal.report(&long, at(14)).unwrap();
+    journal.report_noted(&long, &[], at(14)).unwrap();
     let seqs: Vec<u64> = journal.outbox(3).unwrap().iter().map(|record| record.seq).collect();
     assert_eq!(seqs, [12, 13, 14]);
     for _ in 0..3 {
-        journal.report(&long, at(15)).unwrap();
+        journal.report_noted(&long, &[], at(15)).unwrap();
     }
-    journal.report(&metrics(), at(16)).unwrap();
+    journal.report_noted(&metrics(), &[], at(16)).unwrap();
     let left = journal.outbox(usize::MAX).unwrap();
     assert!(left.iter().all(|record| matches!(record.record, Record::Result(_))), "results stay whatever they weigh");
     assert_eq!(left.len(), pushed - 12 + 4);
@@ -199,21 +199,24 @@ fn a_file_of_version_1_is_brought_along_with_all_that_is_in_it() {
     assert_eq!(journal.open_count().unwrap(), 1);
     drop(journal);
     let version = |c: Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(version(Connection::open(&path).unwrap()), 2);
-    let columns = |c: &Connection| {
-        let mut statement = c
-            .prepare(
-                "SELECT m.name, p.name, p.type FROM sqlite_schema m, pragma_table_info(m.name) p ORDER BY 1, p.cid",
-            )
-            .unwrap();
-        let rows =
-            statement.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, String>(2)?)));
-        rows.unwrap().collect::<rusqlite::Result<Vec<_>>>().unwrap()
-    };
+    assert_eq!(version(Connection::open(&path).unwrap()), 3);
+    assert_eq!(columns(&path), fresh_columns(), "both ways lead to one schema");
+}
+
+/// Every column of a file.
+pub(super) fn columns(path: &std::path::Path) -> Vec<(String, String, String)> {
+    let c = Connection::open(path).unwrap();
+    let sql = "SELECT m.name, p.name, p.type FROM sqlite_schema m, pragma_table_info(m.name) p ORDER BY 1, p.cid";
+    let mut statement = c.prepare(sql).unwrap();
+    let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
+    rows.collect::<rusqlite::Result<_>>().unwrap()
+}
+
+/// Those of a new file.
+pub(super) fn fresh_columns() -> Vec<(String, String, String)> {
     let fresh = Fixture::new();
     drop(fresh.open());
-    let fresh = Connection::open(fresh.dir.path().join("journal.db")).unwrap();
-    assert_eq!(columns(&Connection::open(&path).unwrap()), columns(&fresh), "both ways lead to one schema");
+    columns(&fresh.dir.path().join("journal.db"))
 }
 
 #[test]
@@ -224,7 +227,8 @@ fn a_command_whose_ids_are_damaged_is_set_aside_and_says_so() {
     journal.write(|tx| tx.execute("UPDATE command SET job_id = 'x' WHERE seq = 1", []).map(drop)).unwrap();
     journal.set_aside(seq, "look", at(2)).unwrap();
     assert_eq!(journal.next_open(Lane::Change).unwrap().unwrap().seq, next);
-    let last = journal.outbox(9).unwrap().pop().unwrap().record;
-    assert!(matches!(last, Record::Event(event) if event.code == "journal_damaged"));
+    let told: Vec<Record> = journal.outbox(9).unwrap().into_iter().map(|record| record.record).collect();
+    assert!(matches!(&told[2], Record::Event(event) if event.code == "journal_damaged"), "{told:?}");
+    assert!(matches!(&told[4], Record::Audit(entry) if entry.event == "JOURNAL_DAMAGED"), "{told:?}");
     assert_eq!(journal.seen(new_command(1).bundle_id).unwrap_err().code(), "journal_damaged", "it never passes as new");
 }

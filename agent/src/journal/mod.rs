@@ -11,6 +11,7 @@
 //! - D5. Numbers of the outbox are never used twice, also after its rows were delivered and deleted.
 //! - D6. It is bounded: `prune` forgets what no bundle, repair or undo can need any more (`sqlite/prune.rs` says why that
 //!   is safe), and in an outbox of more than `OUTBOX_BYTES_MAX` metrics give way, then drift events, never a result.
+//! - D7. What the audit chain tells of, and the entry that tells it, are one transaction (`sqlite/audit.rs`).
 
 pub mod record;
 pub mod sqlite;

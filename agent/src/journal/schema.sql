@@ -1,4 +1,4 @@
--- The agent's memory, version 2. Contract: see mod.rs. Times are milliseconds since 1970, records are versioned JSON.
+-- The agent's memory, version 3. Contract: see mod.rs. Times are milliseconds since 1970, records are versioned JSON.
 -- A change here needs a new version, and a step from the one before in sqlite/open.rs.
 
 -- Single values: the time floor, the hub's pace, the verified trust root.
@@ -46,3 +46,11 @@ CREATE TABLE outbox (
     bytes     INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX outbox_weight ON outbox (gives_way, seq, bytes);
+
+-- The audit chain (genesis_shared::audit). Its head is among the single values; delivered rows are pruned behind it.
+CREATE TABLE audit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- The record of the outbox that delivers it.
+    outbox INTEGER NOT NULL,
+    entry  BLOB    NOT NULL
+) STRICT;

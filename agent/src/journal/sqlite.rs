@@ -1,5 +1,6 @@
 //! The journal in SQLite; the only file of the agent that names rusqlite. Its parts below use what it passes on.
 
+mod audit;
 mod open;
 mod outbox;
 mod prune;
@@ -7,17 +8,21 @@ mod prune;
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use genesis_shared::audit::Note;
 use genesis_shared::id::{BundleId, JobId};
+use genesis_shared::limits::OUTBOX_BYTES_MAX;
 use genesis_shared::report::{CommandResult, Event as ReportedEvent, Record};
 use genesis_shared::timestamp::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::audit::{Owner, note_all};
 pub use self::open::Extent;
 use self::outbox::push;
 use super::{Ending, JournalError, Lane, MapChanges, NewCommand, OpenCommand, RecentRow, record};
 use crate::core::admit::Seen;
+use crate::core::audit as notes;
 use crate::core::plan::{Known, Plan};
 use crate::core::saga::Event;
 use crate::core::stack::StackRow;
@@ -28,6 +33,8 @@ pub struct Journal {
     connection: RefCell<Connection>,
     path: String,
     hook: Option<WriteHook>,
+    /// Whose audit chain it holds.
+    owner: Owner,
 }
 
 /// Called before and after each write; `true` makes the write fail at that moment. Faults are injected through it.
@@ -37,6 +44,9 @@ type Result<T> = std::result::Result<T, JournalError>;
 
 /// What a statement comes to.
 type Outcome<T> = rusqlite::Result<T>;
+
+/// What a statement or its values fail with.
+type Encoding = rusqlite::Error;
 
 impl Journal {
     /// Watches every write from now on.
@@ -49,6 +59,14 @@ impl Journal {
     /// # Errors
     /// Nothing was accepted.
     pub fn accept(&self, new: &NewCommand<'_>, now: Timestamp) -> Result<i64> {
+        self.accept_noted(new, &[], now)
+    }
+
+    /// The same with what the audit says of it.
+    ///
+    /// # Errors
+    /// Nothing was accepted.
+    pub fn accept_noted(&self, new: &NewCommand<'_>, notes: &[Note], now: Timestamp) -> Result<i64> {
         let accepted = self.parcel(&Record::Accepted { job_id: new.job_id })?;
         let floor = self.time_floor()?.max(new.signed_at);
         self.write(|tx| {
@@ -68,17 +86,34 @@ impl Journal {
             let seq = tx.last_insert_rowid();
             set_meta(tx, "time_floor", floor.millis().to_string().as_bytes())?;
             push(tx, now, &accepted)?;
+            note_all(tx, &self.owner, now, notes)?;
             Ok(seq)
         })
     }
 
-    /// Writes a record into the outbox: a refusal, an event, an acknowledgement once more.
+    /// Writes a record into the outbox, an event or a result, and what it means into the audit.
     ///
     /// # Errors
     /// Nothing was written.
     pub fn report(&self, record: &Record, now: Timestamp) -> Result<()> {
+        // What repeats gives way in a full outbox; an entry of the chain could not, so it is not made.
+        let repeats = self.parcel(record)?.may_give_way();
+        if repeats && self.outbox_bytes()? > OUTBOX_BYTES_MAX / 2 {
+            return self.report_noted(record, &[], now);
+        }
+        self.report_noted(record, &notes::of_report(record), now)
+    }
+
+    /// The same with other notes than those that follow from the record.
+    ///
+    /// # Errors
+    /// Nothing was written.
+    pub fn report_noted(&self, record: &Record, notes: &[Note], now: Timestamp) -> Result<()> {
         let record = self.parcel(record)?;
-        self.write(|tx| push(tx, now, &record))
+        self.write(|tx| {
+            push(tx, now, &record)?;
+            note_all(tx, &self.owner, now, notes)
+        })
     }
 
     /// What is known of a bundle of this id.
@@ -245,11 +280,19 @@ impl Journal {
         self.write(|tx| append(tx, seq, now, &record))
     }
 
-    /// Ends a command: last event, outcome, id map and outbox record at once (D3).
+    /// Ends a command: last event, outcome, id map and outbox record at once (D3), and its end in the audit.
     ///
     /// # Errors
     /// Nothing of it was kept.
     pub fn finish(&self, ending: &Ending<'_>, now: Timestamp) -> Result<()> {
+        self.finish_noted(ending, &notes::ended(ending.result), now)
+    }
+
+    /// The same with other notes than those that follow from the result.
+    ///
+    /// # Errors
+    /// Nothing of it was kept.
+    pub fn finish_noted(&self, ending: &Ending<'_>, notes: &[Note], now: Timestamp) -> Result<()> {
         let event = ending.event.as_ref().map(|event| self.encode(event)).transpose()?;
         let outcome = self.encode(ending.result)?;
         let report = self.parcel(&Record::Result(ending.result.clone()))?;
@@ -264,7 +307,8 @@ impl Journal {
             }
             write_rows(tx, &rows)?;
             tx.execute("UPDATE command SET outcome = ? WHERE seq = ?", params![outcome, ending.seq])?;
-            push(tx, now, &report)
+            push(tx, now, &report)?;
+            note_all(tx, &self.owner, now, notes)
         })
     }
 
@@ -274,11 +318,13 @@ impl Journal {
     /// Nothing of it was kept.
     pub fn set_aside(&self, seq: i64, message: &str, now: Timestamp) -> Result<()> {
         let event = ReportedEvent { code: "journal_damaged".into(), message: message.to_owned() };
-        let report = self.parcel(&Record::Event(event))?;
+        let record = Record::Event(event);
+        let (report, notes) = (self.parcel(&record)?, notes::of_report(&record));
         self.write(|tx| {
             // No result can be read out of this, which is the truth.
             tx.execute("UPDATE command SET outcome = x'' WHERE seq = ?", [seq])?;
-            push(tx, now, &report)
+            push(tx, now, &report)?;
+            note_all(tx, &self.owner, now, &notes)
         })
     }
 
@@ -487,3 +533,7 @@ mod tests;
 #[cfg(test)]
 #[path = "bounds_tests.rs"]
 mod bounds_tests;
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod audit_tests;

@@ -10,6 +10,8 @@ pub mod serve;
 
 use std::time::Duration;
 
+use genesis_shared::audit::Line;
+use genesis_shared::id::PublicKey;
 use genesis_shared::limits::LOCAL_PATIENCE_S;
 use genesis_shared::report::CommandResult;
 use serde::{Deserialize, Serialize};
@@ -41,6 +43,8 @@ pub enum Request {
         /// At most so many.
         lines: u32,
     },
+    /// Show the audit chain: any number of [`Answer::Line`], [`Answer::AuditEnd`] as the last.
+    Audit,
 }
 
 /// One line of an answer.
@@ -64,6 +68,13 @@ pub enum Answer {
     },
     /// Commands of the journal. Last.
     Journal(Vec<JournalLine>),
+    /// A line of the audit chain.
+    Line(Line),
+    /// There are no more lines. Last.
+    AuditEnd {
+        /// What signs the droplet's checkpoints.
+        identity_key: PublicKey,
+    },
     /// The request cannot be answered. Last.
     Error {
         /// Stable machine-readable name.

@@ -104,6 +104,7 @@ async fn attend<W: World>(agent: &Agent<W>, stream: UnixStream) -> Result<(), Go
             say(&mut to, &Answer::Status { status: Box::new(status), findings }).await
         }
         Ok(Request::Journal { lines }) => say(&mut to, &Answer::Journal(agent.recent(lines)?)).await,
+        Ok(Request::Audit) => audit(agent, &mut to).await,
         Err(message) => say(&mut to, &Answer::Error { code: "bad_request".into(), message }).await,
     }
 }
@@ -155,6 +156,22 @@ async fn apply<W: World>(
             Err(fatal) => return Err(last_word(to, fatal).await),
         }
     }
+}
+
+/// A page at a time: a chain may be longer than what should be held at once.
+async fn audit<W: World>(agent: &Agent<W>, to: &mut OwnedWriteHalf) -> Result<(), Gone> {
+    let mut after = Some(0);
+    while let Some(from) = after {
+        let (lines, next) = match agent.audit_lines(from) {
+            Ok(page) => page,
+            Err(fatal) => return Err(last_word(to, fatal).await),
+        };
+        for line in lines {
+            say(to, &Answer::Line(line)).await?;
+        }
+        after = next;
+    }
+    say(to, &Answer::AuditEnd { identity_key: agent.identity_key() }).await
 }
 
 /// The agent ends; whoever asked should not have to guess why.

@@ -3,7 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use genesis_shared::audit::{Checkpoint, Entry};
 use genesis_shared::bundle::Bundle;
 use genesis_shared::delivery::{AUDIENCE, Claims, ISSUER};
 use genesis_shared::id::{Digest, DropletId, JobId, LeaseId, PublicKey, WorkspaceId};
@@ -59,6 +60,8 @@ pub struct SimHub {
     ended: Cell<bool>,
     renewals: Cell<u64>,
     quarantined: Cell<bool>,
+    deaf: Cell<bool>,
+    checkpoint: RefCell<Option<Checkpoint>>,
     pub(super) forged_roots: RefCell<Option<ForgedRoots>>,
     pub(super) flood: Cell<usize>,
     pub(super) pushed: Notify,
@@ -88,8 +91,10 @@ impl SimHub {
             quarantined: Cell::default(),
             forged_roots: RefCell::default(),
             flood: Cell::default(),
+            deaf: Cell::default(),
             away: Cell::default(),
             forgotten: Cell::default(),
+            checkpoint: RefCell::default(),
             pushed: Notify::new(),
         }
     }
@@ -178,6 +183,34 @@ impl SimHub {
         self.pushed.notify_one();
     }
 
+    /// Hands out as before and takes no reports, or takes them again.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.deaf.set(deaf);
+    }
+
+    /// What the next heartbeats are told of the hub's audit chain.
+    pub fn set_checkpoint(&self, checkpoint: Checkpoint) {
+        self.checkpoint.replace(Some(checkpoint));
+    }
+
+    fn sign(&self, checkpoint: &Checkpoint) -> String {
+        let pair = Ed25519KeyPair::from_seed_unchecked(self.seed.expose()).expect("any 32 bytes are a seed");
+        let kid = DELIVERY_KID.parse().expect("a key id");
+        let sign = |bytes: &[u8]| Ok::<_, ()>(BASE64URL_NOPAD.encode(pair.sign(bytes).as_ref()));
+        checkpoint.sign(&kid, sign).expect("it cannot fail")
+    }
+
+    /// The droplet's audit chain, as far as it was heard, in order.
+    pub fn audit(&self) -> Vec<Entry> {
+        let entries = self.records().into_iter().filter_map(|record| match record.record {
+            Record::Audit(entry) => Some(entry),
+            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) | Record::Result(_) => {
+                None
+            }
+        });
+        entries.collect()
+    }
+
     /// Every record heard, each once, in order.
     pub fn records(&self) -> Vec<OutboxRecord> {
         [self.older.borrow().clone(), self.records.borrow().clone()].concat()
@@ -188,7 +221,9 @@ impl SimHub {
         let records = self.records();
         let results = records.iter().filter_map(|record| match &record.record {
             Record::Result(result) => Some(result),
-            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) => None,
+            Record::Accepted { .. } | Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) | Record::Audit(_) => {
+                None
+            }
         });
         results.filter(|result| result.job_id == job).cloned().collect()
     }
@@ -298,12 +333,14 @@ impl HubLink for SimHub {
         self.beats.set(self.beats.get() + 1);
         self.last_beat.replace(Some(beat.clone()));
         let hub_time = self.clock.now();
+        let audit_checkpoint = self.checkpoint.borrow().as_ref().map(|checkpoint| self.sign(checkpoint));
         Ok(HeartbeatAnswer {
             work_waiting: false,
             next_interval_s: 60,
             hub_time,
             rotated: None,
             quarantined: self.quarantined.get(),
+            audit_checkpoint,
         })
     }
 
@@ -341,7 +378,7 @@ impl HubLink for SimHub {
         if self.quarantined.get() {
             return Err(EffectError::new(ErrorKind::Permanent, QUARANTINED, "quarantined"));
         }
-        if self.flood.get() > 0 {
+        if self.deaf.get() || self.flood.get() > 0 {
             return Err(EffectError::new(ErrorKind::Permanent, "hub_refused", "the hub takes no reports"));
         }
         for record in records {

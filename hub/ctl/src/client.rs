@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use genesis_shared::audit::Line;
 use genesis_shared::id::{DropletId, JobId};
 use genesis_shared::life::ResumeRequest;
 use genesis_shared::report::Escrow;
@@ -169,6 +170,14 @@ impl HubClient {
     /// As for every call.
     pub async fn events(&self, query: &[(&str, &str)]) -> Result<Page<EventView>, Error> {
         self.get("events", query).await
+    }
+
+    /// One page of an audit chain, oldest entry first; `query` names it.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn audit(&self, query: &[(&str, &str)]) -> Result<Page<Line>, Error> {
+        self.get("audit", query).await
     }
 
     /// Gives the hub a signed trust root.

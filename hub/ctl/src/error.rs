@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use genesis_shared::audit::Broken;
 use genesis_shared::bundle::BundleError;
 use genesis_shared::id::{IdError, KeyId};
 use genesis_shared::json::JsonError;
@@ -159,6 +160,14 @@ pub enum Error {
     /// The demo ran, and its result is not what it should be.
     #[error("the demo did not reach its goal: {0}")]
     DemoResult(String),
+    /// An audit chain is not as it was written.
+    #[error("the audit chain {chain} is broken: {broken}")]
+    Audit {
+        /// Its name.
+        chain: String,
+        /// Where and how.
+        broken: Broken,
+    },
     /// Ctrl-C or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -196,6 +205,7 @@ impl Error {
             Self::Build(_) => "build_failed",
             Self::Process { .. } => "process_failed",
             Self::DemoResult(_) => "demo_failed",
+            Self::Audit { .. } => "audit_broken",
             Self::Interrupted => "interrupted",
         }
     }
@@ -238,6 +248,10 @@ impl Error {
             Self::Process { .. } => "see what it says above; with --keep the demo leaves its folder with all logs",
             Self::DemoResult(_) => {
                 "run the demo with --keep and read agent.log and hub.log in the folder that it names"
+            }
+            Self::Audit { .. } => {
+                "keep the file, export again, and compare with what `genesis-agent audit` prints on the droplet: one of \
+                 the two keepers has lost or changed what it wrote"
             }
             Self::Interrupted => "run it again when you are ready; everything it started was stopped",
         }

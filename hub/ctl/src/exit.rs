@@ -46,6 +46,7 @@ impl Error {
             | Self::NotARootKey(_)
             | Self::NotAllowed(_)
             | Self::Template(_)
+            | Self::Audit { .. }
             | Self::NotInstalled(_)
             | Self::Client(_) => Exit::Invalid,
             Self::NoHub => Exit::Usage,

@@ -8,6 +8,7 @@
 //! server or of the agent may import this crate: a stolen hub cannot forge a command.
 
 pub mod access;
+pub mod audit;
 pub mod ceremony;
 pub mod client;
 pub mod cmd;

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use genesis_shared::audit::event;
 use genesis_shared::id::{Digest, DropletId};
 use genesis_shared::life::{QUARANTINED_STATE, ResumeRequest};
 use genesis_shared::report::Escrow;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{DropletCreate, DropletView, ErrorBody, Page, ProvisioningToken};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::body::{Id, In, Params};
 use super::page;
@@ -62,7 +64,8 @@ pub async fn create(
     let (droplet_id, workspace) = (new.droplet_id.clone(), new.workspace_id);
     let provisioning_token = random::provisioning_token();
     let digest = Digest::of(provisioning_token.as_bytes());
-    let (registered, expires_at) = hub.store.register_droplet(new, digest, hub.clock.now()).await?;
+    let (registered, expires_at) =
+        hub.store.register_droplet(new, digest, operator.name.clone(), hub.clock.now()).await?;
     match registered {
         Registered::Yes => {
             tracing::info!(droplet = %droplet_id, %workspace, by = operator.name, "droplet registered");
@@ -91,7 +94,8 @@ pub async fn provisioning_token(
     operator.require(Scope::Enrol)?;
     let provisioning_token = random::provisioning_token();
     let digest = Digest::of(provisioning_token.as_bytes());
-    let expires_at = hub.store.issue_provisioning_token(droplet_id.clone(), digest, hub.clock.now()).await?;
+    let expires_at =
+        hub.store.issue_provisioning_token(droplet_id.clone(), digest, operator.name, hub.clock.now()).await?;
     let expires_at = expires_at.ok_or_else(|| no_droplet(&droplet_id))?;
     Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at })))
 }
@@ -121,8 +125,12 @@ pub async fn escrow(
 ) -> Result<Json<Escrow>, ApiError> {
     operator.require(Scope::Admin)?;
     hub.store.droplet(id.clone()).await?.ok_or_else(|| no_droplet(&id))?;
-    let escrow = hub.store.escrow(id).await?;
-    escrow.map(Json).ok_or_else(|| ApiError::not_found("the droplet has deposited nothing yet"))
+    let escrow = hub.store.escrow(id.clone()).await?;
+    let escrow = escrow.ok_or_else(|| ApiError::not_found("the droplet has deposited nothing yet"))?;
+    // Before it is handed out: what cannot be noted is not given.
+    let detail = json!({"droplet": id, "what": "escrow", "recovery": escrow.recovery, "by": operator.name});
+    hub.store.note(event::CREDENTIAL_ACCESSED, detail, hub.clock.now()).await?;
+    Ok(Json(escrow))
 }
 
 /// Droplets by id.

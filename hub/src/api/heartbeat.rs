@@ -42,6 +42,8 @@ pub async fn heartbeat(
     };
     let may_receive = !hub.settings.excluded_workspaces.contains(&token.workspace);
     let work_waiting = may_receive && hub.store.is_queued(token.workspace, now).await?;
+    let audit_checkpoint = hub.checkpoint().await?;
     let next_interval_s = hub.settings.agent.heartbeat_interval_s;
-    Ok(Json(HeartbeatAnswer { work_waiting, next_interval_s, hub_time: now, rotated, quarantined: token.quarantined }))
+    let quarantined = token.quarantined;
+    Ok(Json(HeartbeatAnswer { work_waiting, next_interval_s, hub_time: now, rotated, quarantined, audit_checkpoint }))
 }

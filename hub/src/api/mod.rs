@@ -1,5 +1,6 @@
 //! The API: one file per resource; this one lists every route.
 
+pub mod audit;
 pub mod body;
 pub mod bundles;
 pub mod commands;
@@ -48,10 +49,11 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/v1/jobs/{job_id}/requeue", post(jobs::requeue))
         .route("/api/v1/dead-letters", get(jobs::dead_letters))
         .route("/api/v1/events", get(events::list))
+        .route("/api/v1/audit", get(audit::list))
         .route("/api/v1/trust-root", get(trust_root::current).put(trust_root::put))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/openapi.json", get(openapi::document))
-        .layer(axum::middleware::from_fn(request::around))
+        .layer(axum::middleware::from_fn_with_state(hub.clone(), request::around))
         .with_state(hub)
 }

@@ -4,7 +4,9 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{bundles, commands, droplets, events, handshake, health, heartbeat, jobs, renew, results, trust_root};
+use super::{
+    audit, bundles, commands, droplets, events, handshake, health, heartbeat, jobs, renew, results, trust_root,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,7 +15,7 @@ use super::{bundles, commands, droplets, events, handshake, health, heartbeat, j
     paths(
         handshake::handshake, renew::renew, heartbeat::heartbeat, commands::poll, results::results, trust_root::chain,
         droplets::create, droplets::list, droplets::show, droplets::provisioning_token, droplets::resume,
-        droplets::escrow,
+        droplets::escrow, audit::list,
         bundles::push, jobs::list, jobs::show, jobs::cancel, jobs::requeue, jobs::dead_letters, events::list,
         trust_root::current, trust_root::put, health::healthz, health::readyz, document
     ),

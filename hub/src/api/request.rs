@@ -7,24 +7,27 @@ use std::pin::pin;
 use std::task::Poll;
 
 use axum::Json;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use genesis_shared::wire::ErrorBody;
 
+use super::Peer;
 use crate::error::ApiError;
+use crate::hub::Hub;
 use crate::random;
 
 /// Carries the request's id in every answer.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The middleware.
-pub async fn around(request: Request, next: Next) -> Response {
+pub async fn around(State(hub): State<Hub>, request: Request, next: Next) -> Response {
     let id = random::request_id().to_string();
     let method = request.method().clone();
     // The route, not the path: a path may hold what a client should not have put there.
     let route = request.extensions().get::<MatchedPath>().map_or("-", |path| path.as_str()).to_owned();
+    let peer = request.extensions().get::<Peer>().map(|Peer(ip)| ip.to_canonical());
     let mut response = match caught(next.run(request)).await {
         Some(response) => response,
         None => {
@@ -34,6 +37,7 @@ pub async fn around(request: Request, next: Next) -> Response {
     };
     if let Some(error) = error_of(&mut response) {
         tracing::info!(request_id = id, %method, route, status = error.status.as_u16(), code = error.code, "refused");
+        hub.count_denial(&error, peer).await;
         let headers = std::mem::take(response.headers_mut());
         let body = ErrorBody {
             code: error.code.to_owned(),

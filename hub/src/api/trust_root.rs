@@ -85,7 +85,7 @@ pub async fn put(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) ->
         return Err(refused("the version is larger than any root needs".into()));
     }
     let view = TrustRootView { version: root.get().version, digest: root.digest(), document };
-    match hub.store.put_trust_root(view.clone(), hub.clock.now()).await? {
+    match hub.store.put_trust_root(view.clone(), operator.name.clone(), hub.clock.now()).await? {
         PutRoot::Stored => {
             tracing::info!(version = view.version, by = operator.name, "trust root stored");
             Ok(Json(view))

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use data_encoding::BASE64URL_NOPAD;
+use genesis_shared::audit::event;
 use genesis_shared::bundle::{Bundle, Targets};
 use genesis_shared::command::{Action, Class};
 use genesis_shared::id::{BundleId, Digest, JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::PushAnswer;
+use serde_json::{Value, json};
 
-use super::sqlite::{Conn, OptionalExtension, json, params, text, to_json};
-use super::{Store, StoreError};
+use super::sqlite::{self, Conn, OptionalExtension, params, text, to_json};
+use super::{Store, StoreError, audit};
 use crate::random;
 
 /// Unknown tenants that a refusal names; the rest is counted.
@@ -95,7 +97,7 @@ fn answer(db: &Conn, id: BundleId) -> Result<PushAnswer, StoreError> {
     let jobs = query.query_map([id.to_string()], |row| text(row, 0))?;
     let job_ids = jobs.collect::<Result<_, _>>()?;
     let sql = "SELECT excluded FROM bundle WHERE bundle_id = ?";
-    let excluded = db.query_row(sql, [id.to_string()], |row| json(row, 0))?;
+    let excluded = db.query_row(sql, [id.to_string()], |row| sqlite::json(row, 0))?;
     Ok(PushAnswer { bundle_id: id, job_ids, excluded })
 }
 
@@ -115,7 +117,7 @@ fn targets(db: &Conn, targets: &Targets) -> Result<Result<Vec<WorkspaceId>, Push
         return Ok(if count == 0 { Ok(found) } else { Err(Push::UnknownTargets(count, unknown)) });
     }
     let mut all = db.prepare("SELECT workspace_id, labels FROM droplet ORDER BY workspace_id")?;
-    let rows = all.query_map([], |row| Ok((text(row, 0)?, json(row, 1)?)))?;
+    let rows = all.query_map([], |row| Ok((text(row, 0)?, sqlite::json(row, 1)?)))?;
     let mut found = Vec::new();
     for row in rows {
         let (workspace, labels) = row?;
@@ -124,6 +126,15 @@ fn targets(db: &Conn, targets: &Targets) -> Result<Result<Vec<WorkspaceId>, Push
         }
     }
     Ok(if found.is_empty() { Err(Push::NobodyMatches) } else { Ok(found) })
+}
+
+/// What the audit says of a push; of a grant what it says of itself, for whoever pushed need not be who signed.
+fn pushed(bundle: &Bundle, document: &str, by: &str, jobs: usize) -> Value {
+    let grant = bundle.support().ok().flatten();
+    let support =
+        grant.map(|grant| json!({"ticket": grant.ticket, "level": grant.level, "support": grant.support.kid}));
+    let digest = Digest::of(document.as_bytes());
+    json!({"bundle": bundle.id, "digest": digest, "issuer": bundle.issuer, "jobs": jobs, "support": support, "by": by})
 }
 
 impl Store {
@@ -183,6 +194,7 @@ impl Store {
             insert(db, &row, now)?;
             let jobs = workspaces.iter().map(|&workspace| insert_job(db, &row, workspace, now));
             let job_ids = jobs.collect::<Result<_, _>>()?;
+            audit::note(db, event::BUNDLE_PUSHED, pushed(&bundle, &document, &pushed_by, workspaces.len()), now)?;
             Ok(Push::Queued(PushAnswer { bundle_id: bundle.id, job_ids, excluded }, workspaces))
         })
         .await

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use genesis_shared::audit::event;
 use genesis_shared::id::{Digest, DropletId, PublicKey, WorkspaceId};
 use genesis_shared::life::Quarantine;
 use genesis_shared::limits::PROVISIONING_TOKEN_TTL_MS;
 use genesis_shared::report::Heartbeat;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::DropletCreate;
+use serde_json::json as json_of;
 
 use super::sqlite::{
     ColumnResult, Conn, OptionalExtension, Row, json, json_or_none, params, text, text_or_none, time_or_none, to_json,
 };
 use super::tokens::SidecarToken;
-use super::{Store, StoreError, lives};
+use super::{Store, StoreError, audit, lives};
 
 /// A droplet as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +105,7 @@ impl Store {
         &self,
         new: DropletCreate,
         token: Digest,
+        by: String,
         now: Timestamp,
     ) -> Result<(Registered, Timestamp), StoreError> {
         self.write(move |db| {
@@ -118,6 +121,8 @@ impl Store {
                 "INSERT INTO droplet (workspace_id, droplet_id, name, region, labels, created_at) VALUES (?, ?, ?, ?, ?, ?)",
                 params![workspace, new.droplet_id.as_str(), new.name, new.region, to_json(&new.labels)?, now.millis()],
             )?;
+            let detail = json_of!({"droplet": new.droplet_id, "workspace": new.workspace_id, "by": by});
+            audit::note(db, event::DROPLET_CREATED, detail, now)?;
             Ok((Registered::Yes, issue(db, &new.droplet_id, token, now)?))
         })
         .await
@@ -131,12 +136,17 @@ impl Store {
         &self,
         droplet: DropletId,
         token: Digest,
+        by: String,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         self.write(move |db| {
             let sql = "SELECT 1 FROM droplet WHERE droplet_id = ?";
             let known = db.query_row(sql, [droplet.as_str()], |_| Ok(())).optional()?;
-            known.map(|()| issue(db, &droplet, token, now)).transpose()
+            if known.is_none() {
+                return Ok(None);
+            }
+            audit::note(db, event::PROVISIONING_TOKEN_ISSUED, json_of!({"droplet": droplet, "by": by}), now)?;
+            issue(db, &droplet, token, now).map(Some)
         })
         .await
     }
@@ -172,15 +182,18 @@ impl Store {
         .await
     }
 
-    /// Stores the latest health report of the droplet whose token it is.
+    /// Stores the latest health report of the droplet whose token it is, and the checkpoint in it where that is new.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn heartbeat(&self, token: &SidecarToken, beat: Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn heartbeat(&self, token: &SidecarToken, mut beat: Heartbeat, now: Timestamp) -> Result<(), StoreError> {
         let token = token.clone();
         self.write(move |db| {
             let whose = (&token.droplet, token.enrolment);
             lives::heard(db, whose, token.epoch.as_deref(), beat.journal_high_water, now)?;
+            if let Some(checkpoint) = beat.audit_checkpoint.take() {
+                audit::keep_checkpoint(db, &token, &checkpoint, now)?;
+            }
             db.prepare_cached("UPDATE droplet SET last_seen_at = ?, heartbeat = ? WHERE droplet_id = ?")?
                 .execute(params![now.millis(), to_json(&beat)?, beat.droplet_id.as_str()])?;
             Ok(())

@@ -1,13 +1,15 @@
 //! Enrolment: a one-time token binds a droplet's own key to its workspace; later that key alone wins tokens back.
 
+use genesis_shared::audit::event;
 use genesis_shared::id::{Digest, DropletId, PublicKey, WorkspaceId};
 use genesis_shared::life::Life;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::HandshakeRequest;
+use serde_json::json;
 
 use super::events::{self, NewEvent};
 use super::sqlite::{Conn, OptionalExtension, params, text, text_or_none, time, to_json};
-use super::{Store, StoreError, leases, lives, tokens, trust};
+use super::{Store, StoreError, audit, leases, lives, tokens, trust};
 
 /// Renewals that one identity may make between two handshakes. Each leaves its `jti` behind for ever, because a droplet's clock cannot say
 /// which are old; one a month for 80 years is 1,000, and the rest is room for restarts.
@@ -177,7 +179,11 @@ fn handshake(db: &Conn, request: HandshakeRequest, context: &HandshakeContext) -
     }
     let used = "UPDATE provisioning_token SET used_by = ? WHERE digest = ?";
     db.execute(used, params![request.identity_key.to_string(), digest.as_bytes()])?;
+    let identity = request.identity_key;
     let enrolment = enrol(db, request, context)?;
+    let (droplet, workspace) = (&token.droplet, token.workspace);
+    let detail = json!({"droplet": droplet, "workspace": workspace, "enrolment": enrolment, "identity_key": identity});
+    audit::note(db, event::DROPLET_ENROLLED, detail, now)?;
     let expires_at = tokens::insert_sidecar(db, context.sidecar_token, &token.droplet, enrolment, now)?;
     Ok(Handshake::Enrolled(expires_at, roots))
 }

@@ -5,7 +5,7 @@ use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::EventView;
 
 use super::sqlite::{Conn, params, text_or_none, time};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 /// Events kept; the oldest go first. At 300 bytes each this is 30 MB.
 pub const EVENTS_KEPT: u32 = 100_000;
@@ -29,7 +29,7 @@ pub(super) fn insert(db: &Conn, event: &NewEvent<'_>, now: Timestamp) -> Result<
             event.job.map(|job| job.to_string())
         ],
     )?;
-    Ok(())
+    audit::note_event(db, event, now)
 }
 
 impl Store {

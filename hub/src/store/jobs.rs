@@ -1,11 +1,13 @@
 //! Jobs as operators see and steer them; what may happen to a job is decided by [`crate::queue`].
 
+use genesis_shared::audit::event;
 use genesis_shared::id::{BundleId, JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{JobState, JobView};
+use serde_json::json;
 
 use super::sqlite::{ColumnResult, Conn, OptionalExtension, Row, json_or_none, params, text, time, time_or_none};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 use crate::queue::{self, Event, Illegal, Job};
 
 /// Which jobs to list, newest first.
@@ -153,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn steer(&self, id: JobId, event: Event, now: Timestamp) -> Result<Steered, StoreError> {
+    pub async fn steer(&self, id: JobId, event: Event, by: String, now: Timestamp) -> Result<Steered, StoreError> {
         self.write(move |db| {
             let Some(found) = find(db, id)? else { return Ok(Steered::NotFound) };
             let job = match queue::apply(found.job, event, now) {
@@ -161,6 +163,8 @@ impl Store {
                 Err(illegal) => return Ok(Steered::Refused(illegal)),
             };
             save(db, found.number, &job, now)?;
+            let name = if event == Event::Cancel { event::JOB_CANCELLED } else { event::JOB_REQUEUED };
+            audit::note(db, name, json!({"job": id, "workspace": found.workspace, "by": by}), now)?;
             let view = one(db, id)?.ok_or_else(|| StoreError::Broken(format!("job {id} is gone")))?;
             Ok(Steered::Done(Box::new(view)))
         })

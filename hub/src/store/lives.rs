@@ -6,14 +6,16 @@
 //! - a life that speaks again long after another one took its place runs beside that one;
 //! - a record that is stored here with another content belongs to another branch of the journal.
 
+use genesis_shared::audit::event;
 use genesis_shared::id::DropletId;
 use genesis_shared::life::{Life, LifeView, Quarantine, ResumeRequest};
 use genesis_shared::timestamp::Timestamp;
+use serde_json::json;
 
 use super::events::{self, NewEvent};
 use super::sqlite::{Conn, OptionalExtension, params, time, to_json};
 use super::tokens::SidecarToken;
-use super::{Store, StoreError, leases};
+use super::{Store, StoreError, audit, leases};
 
 /// Lives remembered per enrolment. A clone is recognised by the life before it, so two would do; the rest is for
 /// restarts in between.
@@ -283,6 +285,8 @@ fn resume(
     let sql = "UPDATE enrolment SET rejoins = 1 WHERE droplet_id = ? AND number = ?";
     db.execute(sql, params![droplet.as_str(), enrolment])?;
     db.execute("UPDATE droplet SET quarantine = NULL WHERE droplet_id = ?", [droplet.as_str()])?;
+    let detail = json!({"droplet": droplet, "by": by, "reason": request.reason});
+    audit::note(db, event::DROPLET_RESUMED, detail, now)?;
     let message = format!("resumed by {by}: {}{what}", request.reason);
     events::insert(db, &NewEvent { code: RESUMED, message: &message, droplet: Some(droplet), job: None }, now)?;
     Ok(Resumed::Done)

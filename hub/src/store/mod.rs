@@ -10,9 +10,11 @@
 //!   acknowledged, and the next request is tried afresh.
 //! - S5. Reads see whole committed transactions only and never wait for the writer.
 //! - S6. No credential is stored, only its SHA-256; bundles are stored byte for byte as they came.
+//! - S7. What the hub's audit chain tells of, and the entry that tells it, are one transaction; its rows are never changed.
 //!
 //! Only `sqlite.rs` and `writer.rs` know the database driver; the SQL of each resource stands in the file named after it.
 
+pub mod audit;
 pub mod bundles;
 pub mod droplets;
 pub mod enrolment;

@@ -8,7 +8,7 @@ use super::events::{self, NewEvent};
 use super::jobs::{find, save};
 use super::lives::{self, Cause};
 use super::sqlite::{Conn, OptionalExtension, params, to_json};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 use crate::queue::{self, Event};
 
 /// Code of the event that stands in an outbox for a record that the droplet cannot read any more.
@@ -134,7 +134,7 @@ fn answers_to_looks(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now:
     for record in records {
         let job = match &record.record {
             Record::Accepted { job_id } | Record::Result(CommandResult { job_id, .. }) => *job_id,
-            Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) => continue,
+            Record::Event(_) | Record::Metrics(_) | Record::Escrow(_) | Record::Audit(_) => continue,
         };
         if db.prepare_cached(sql)?.exists(params![job.to_string(), sender.workspace.to_string()])? {
             apply(db, sender, record.record, now)?;
@@ -164,7 +164,7 @@ impl Store {
     }
 }
 
-fn column(seq: u64) -> Result<i64, StoreError> {
+pub(super) fn column(seq: u64) -> Result<i64, StoreError> {
     i64::try_from(seq).map_err(|e| StoreError::Broken(e.to_string()))
 }
 
@@ -195,6 +195,7 @@ fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(
         }
         // They are kept among the records, and change nothing.
         Record::Metrics(_) | Record::Escrow(_) => Ok(()),
+        Record::Audit(entry) => audit::append(db, sender, &entry, now),
         Record::Event(event) => {
             let (code, message) = (event.code.as_str(), event.message.as_str());
             events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)

@@ -1,12 +1,14 @@
 //! API tokens and sidecar tokens; only their digests are here (contract S6).
 
+use genesis_shared::audit::event;
 use genesis_shared::id::{Digest, DropletId, WorkspaceId};
 use genesis_shared::limits::SIDECAR_TOKEN_TTL_MS;
 use genesis_shared::timestamp::Timestamp;
+use serde_json::json;
 
 use super::lives::Sight;
 use super::sqlite::{Conn, OptionalExtension, params, text, time, time_or_none};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 /// Sidecar tokens that were handed out but never used, per enrolment: answers that got lost. Older ones go.
 const UNUSED_TOKENS_MAX: i64 = 8;
@@ -95,7 +97,11 @@ impl Store {
         self.write(move |db| {
             let sql = "INSERT INTO api_token (digest, name, scopes, created_at) VALUES (?, ?, ?, ?)
                        ON CONFLICT (name) DO NOTHING";
-            Ok(db.execute(sql, params![token.as_bytes(), name, scopes, now.millis()])? == 1)
+            let made = db.execute(sql, params![token.as_bytes(), name, scopes, now.millis()])? == 1;
+            if made {
+                audit::note(db, event::TOKEN_CREATED, json!({"name": name, "scopes": scopes}), now)?;
+            }
+            Ok(made)
         })
         .await
     }
@@ -123,7 +129,11 @@ impl Store {
     pub async fn revoke_api_token(&self, name: String, now: Timestamp) -> Result<bool, StoreError> {
         self.write(move |db| {
             let sql = "UPDATE api_token SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL";
-            Ok(db.execute(sql, params![now.millis(), name])? == 1)
+            let ended = db.execute(sql, params![now.millis(), name])? == 1;
+            if ended {
+                audit::note(db, event::TOKEN_REVOKED, json!({ "name": name }), now)?;
+            }
+            Ok(ended)
         })
         .await
     }

@@ -1,10 +1,12 @@
 //! The trust roots that were stored, oldest first.
 
+use genesis_shared::audit::event;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::TrustRootView;
+use serde_json::json;
 
 use super::sqlite::{ColumnResult, Conn, OptionalExtension, Row, params, text};
-use super::{Store, StoreError};
+use super::{Store, StoreError, audit};
 
 /// What became of a new root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn put_trust_root(&self, root: TrustRootView, now: Timestamp) -> Result<PutRoot, StoreError> {
+    pub async fn put_trust_root(&self, root: TrustRootView, by: String, now: Timestamp) -> Result<PutRoot, StoreError> {
         self.write(move |db| {
             let sql = "SELECT version, digest, document FROM trust_root ORDER BY version DESC LIMIT 1";
             if let Some(latest) = db.query_row(sql, [], view).optional()?
@@ -69,6 +71,8 @@ impl Store {
                 "INSERT INTO trust_root (version, digest, document, stored_at) VALUES (?, ?, ?, ?)",
                 params![version, root.digest.to_string(), root.document, now.millis()],
             )?;
+            let detail = json!({"version": root.version, "digest": root.digest, "by": by});
+            audit::note(db, event::TRUST_ROOT_STORED, detail, now)?;
             Ok(PutRoot::Stored)
         })
         .await

@@ -45,6 +45,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/jobs/{job_id}/requeue", "???wws+s+"),
     ("GET", "/api/v1/dead-letters", "???ww+ss+"),
     ("GET", "/api/v1/events", "???ww+ss+"),
+    ("GET", "/api/v1/audit", "???ww+ss+"),
     ("GET", "/api/v1/trust-root", "???ww+ss+"),
     ("PUT", "/api/v1/trust-root", "???wwsss+"),
     ("GET", "/healthz", "+++++++++"),
@@ -106,7 +107,11 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         });
         assert_eq!(expected.len(), CALLERS.len(), "{route}");
         let path = route.replace("{droplet_id}", "d1").replace("{job_id}", &crate::random::job_id().to_string());
-        let query = if route == "/api/v1/sidecar/commands" { "?wait=0&nonce=0123456789abcdef" } else { "" };
+        let query = match route.as_str() {
+            "/api/v1/sidecar/commands" => "?wait=0&nonce=0123456789abcdef",
+            "/api/v1/audit" => "?chain=hub",
+            _ => "",
+        };
         for ((who, token), expected) in CALLERS.iter().zip(&tokens).zip(expected.chars()) {
             let body = body(&world, &one, &route);
             let called = Method::from_bytes(method.as_bytes()).unwrap();

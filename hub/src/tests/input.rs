@@ -81,7 +81,7 @@ async fn a_panic_in_a_handler_is_one_500_and_the_next_request_is_answered() {
     let world = World::new().await;
     let broken = axum::Router::new()
         .route("/panic", axum::routing::get(async || -> &'static str { panic!("a bug, as the test wants it") }))
-        .layer(axum::middleware::from_fn(crate::api::request::around));
+        .layer(axum::middleware::from_fn_with_state(world.hub.clone(), crate::api::request::around));
     let world = World { router: broken.merge(world.router.clone()), ..world };
     world.get("/panic").await.refused(500, "internal");
     world.get("/healthz").await.ok();

@@ -1,6 +1,7 @@
 //! Tests of the hub through its router, against a real store in a temporary folder and a clock that stands still.
 
 mod access;
+mod audit;
 mod enrolment;
 mod excluded;
 mod identity;

@@ -105,6 +105,14 @@ fn payloads() -> Vec<Case> {
         text("signed: no JSON", |_| "hello".into()),
         text("signed: commands twice", |v| v.to_string().replacen('{', r#"{"commands":[],"#, 1)),
         text("signed: a key twice in a parameter", |v| v.to_string().replace(r#"{"key":"#, r#"{"key":"x","key":"#)),
+        text("signed: a label twice", |v| {
+            let all = v.to_string();
+            let (from, to) = (all.find(r#""targets":"#).unwrap(), all.find(r#""queue":"#).unwrap());
+            format!(r#"{}"targets":{{"labels":{{"ring":"none","ring":"canary"}}}},{}"#, &all[..from], &all[to..])
+        }),
+        text("signed: an expected count twice", |v| {
+            v.to_string().replacen('{', r#"{"force":{"reason":"r","expect":{"a":1,"a":1}},"#, 1)
+        }),
         text("signed: a member that is none", |v| v.to_string().replacen('{', r#"{"sudo":true,"#, 1)),
         text("signed: two kinds of targets", |mut v| {
             v["targets"]["all"] = json!(true);

@@ -120,6 +120,8 @@ pub fn play(case: &Case, off: Option<Check>) -> Outcome {
             ended = agent.run() => Some(format!("the agent has ended: {ended:?}")),
             () = act(case, &stage) => None,
         };
+        drop(agent);
+        stage.check_own_audit();
         let (executed, mut unexplained) = stage.outcome();
         unexplained.extend(trouble);
         Outcome { executed, unexplained }

@@ -8,6 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use genesis_agent::ports::Clock;
 use genesis_agent::sim::SimHub;
 use genesis_agent::sim::forge::ForgedRoots;
+use genesis_shared::audit::{self, Entry, Expected, event};
 use genesis_shared::bundle::{Bundle, Force};
 use genesis_shared::command::{Class, CommandWire};
 use genesis_shared::delivery::Claims;
@@ -117,6 +118,8 @@ pub struct Stage {
     pub signed_log: RefCell<Vec<String>>,
     held: RefCell<Held>,
     jobs: RefCell<Vec<JobId>>,
+    /// What was refused, by which rule; `None` is a trust root.
+    refused: RefCell<Vec<(String, Option<JobId>)>>,
     executed: Cell<u32>,
     unexplained: RefCell<Vec<String>>,
 }
@@ -136,8 +139,8 @@ impl Stage {
         assert_eq!(result.state, OutcomeState::Succeeded, "{}", result.message);
         let held = RefCell::new(held(&droplet));
         let (jobs, executed, unexplained) = (RefCell::default(), Cell::default(), RefCell::default());
-        let signed_log = RefCell::default();
-        Self { droplet, first_bundle, signed_log, held, jobs, executed, unexplained }
+        let (signed_log, refused) = (RefCell::default(), RefCell::default());
+        Self { droplet, first_bundle, signed_log, held, jobs, refused, executed, unexplained }
     }
 
     /// The droplet's time.
@@ -227,9 +230,7 @@ impl Stage {
                 if result.code != rule {
                     self.unexplained(format!("{} instead of {rule}: {}", result.code, result.message));
                 }
-                if !self.reaches_the_audit(rule, Some(job)) {
-                    self.unexplained(format!("the refusal by {rule} is nowhere to be read"));
-                }
+                self.expect_in_audit(rule, Some(job)).await;
             }
             Some(other) => self.unexplained(format!("{other:?} instead of a refusal by {rule}")),
             None => self.unexplained(format!("no answer instead of a refusal by {rule}")),
@@ -242,9 +243,7 @@ impl Stage {
         let job = self.hub().push(bundle);
         self.jobs.borrow_mut().push(job);
         tokio::time::sleep(Duration::from_secs(1800)).await;
-        if !self.reaches_the_audit(rule, None) {
-            self.unexplained(format!("no word of a root that is refused by {rule}"));
-        }
+        self.expect_in_audit(rule, None).await;
         self.hub().forge_roots(None);
         // What the forged root would have let pass is then refused like any stranger's.
         match self.answer(job).await {
@@ -253,15 +252,47 @@ impl Stage {
         }
     }
 
-    /// Whether a refusal can be read later, by its rule: in the result of its job, or in an event.
+    /// The refusal must reach the hub's copy of the audit chain within a minute, and be in the droplet's in the end.
+    async fn expect_in_audit(&self, rule: &str, job: Option<JobId>) {
+        self.refused.borrow_mut().push((rule.to_owned(), job));
+        let told = || async { self.reaches_the_audit(rule, job).then_some(()) };
+        if tokio::time::timeout(Duration::from_secs(60), crate::droplet::wait_for(told)).await.is_err() {
+            self.unexplained(format!("the hub's copy of the audit has no refusal by {rule} of {job:?}"));
+        }
+    }
+
+    /// Whether the hub has heard of a refusal by its rule, in the audit chain and in the result of its job or an event.
     pub fn reaches_the_audit(&self, rule: &str, job: Option<JobId>) -> bool {
-        self.hub().records().iter().any(|record| match (&record.record, job) {
+        let told = self.hub().records().iter().any(|record| match (&record.record, job) {
             (Record::Result(result), Some(job)) => result.job_id == job && result.code == rule,
             (Record::Event(event), None) => format!("{}: {}", event.code, event.message).contains(rule),
             (Record::Result(_), None)
             | (Record::Event(_), Some(_))
-            | (Record::Accepted { .. } | Record::Metrics(_) | Record::Escrow(_), _) => false,
-        })
+            | (Record::Accepted { .. } | Record::Metrics(_) | Record::Escrow(_) | Record::Audit(_), _) => false,
+        });
+        told && notes(&self.hub().audit(), rule, job)
+    }
+
+    /// After the agent's life: its own chain holds, has every refusal by its rule and no acceptance of what the attacker
+    /// gave, and what the hub heard is a part of it.
+    pub fn check_own_audit(&self) {
+        let (own, heard) = (self.droplet.audit(), self.hub().audit());
+        if let Err(broken) = audit::verify(&self.droplet.chain(), Expected::WHOLE, own.clone(), &[]) {
+            self.unexplained(format!("the droplet's audit is broken: {broken}"));
+        }
+        for (rule, job) in self.refused.borrow().iter().filter(|(rule, job)| !notes(&own, rule, *job)) {
+            self.unexplained(format!("the droplet's audit has no refusal by {rule} of {job:?}"));
+        }
+        if let Some(entry) = heard.iter().find(|entry| !own.contains(entry)) {
+            self.unexplained(format!("the hub has heard entry {} otherwise than it is", entry.seq));
+        }
+        let accepted = |job: &JobId| {
+            let text = job.to_string();
+            own.iter().any(|entry| entry.event == event::COMMAND_ACCEPTED && entry.detail.contains(&text))
+        };
+        if let Some(job) = self.jobs.borrow().iter().find(|job| accepted(job)) {
+            self.unexplained(format!("the droplet's audit has accepted {job}"));
+        }
     }
 
     /// The result of a job, or that it was accepted and has none yet after a while.
@@ -305,6 +336,15 @@ impl Stage {
     pub fn outcome(&self) -> (u32, Vec<String>) {
         (self.executed.get(), self.unexplained.borrow().clone())
     }
+}
+
+/// Whether a chain has a refusal by this rule: of this job, or of a trust root.
+fn notes(entries: &[Entry], rule: &str, job: Option<JobId>) -> bool {
+    let name = if job.is_some() { event::COMMAND_REFUSED } else { event::TRUST_ROOT_REFUSED };
+    entries.iter().filter(|entry| entry.event == name).any(|entry| {
+        let detail: Value = serde_json::from_str(&entry.detail).unwrap();
+        detail["rule"] == rule && job.is_none_or(|job| detail["job"] == json!(job))
+    })
 }
 
 /// The root that follows another.

@@ -110,7 +110,7 @@ impl Tenant {
         match &record.record {
             Record::Accepted { job_id } => self.accepted(*job_id).map(|()| None),
             Record::Result(result) => self.ended(result),
-            Record::Metrics(_) | Record::Escrow(_) => Ok(None),
+            Record::Metrics(_) | Record::Escrow(_) | Record::Audit(_) => Ok(None),
             Record::Event(event) => {
                 self.too_much |= event.code == "drift_too_much";
                 Ok(None)

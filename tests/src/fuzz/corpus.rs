@@ -355,6 +355,7 @@ impl Ground {
             hub_time: self.now,
             rotated: Some(rotated),
             quarantined: false,
+            audit_checkpoint: Some("{}".into()),
         };
         let result = CommandResult {
             job_id: JobId::from_random([8; 16]),
@@ -429,6 +430,7 @@ impl Ground {
             oom_kills: None,
             certificate_expires_at: None,
             clock_offset_ms: None,
+            audit_checkpoint: None,
         }
     }
 }

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use super::super::JournalError;
+use super::audit::Owner;
 use super::{Connection, Journal, OpenFlags, Result, classify};
 
 /// The version of `schema.sql`.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// Before anything is read: it keeps the WAL index in this process's memory, so that there is no -shm file to lose.
 const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE";
@@ -49,7 +50,7 @@ impl Journal {
             connection.execute_batch(NEW_FILE).map_err(failed)?;
         }
         connection.execute_batch(PRAGMAS).map_err(failed)?;
-        let journal = Self { connection: RefCell::new(connection), path: name, hook: None };
+        let journal = Self { connection: RefCell::new(connection), path: name, hook: None, owner: Owner::default() };
         journal.migrate()?;
         Ok(journal)
     }
@@ -58,7 +59,8 @@ impl Journal {
         let found: i64 = self.read(|c| c.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
         let steps = match found {
             0 => include_str!("../schema.sql"),
-            1 => include_str!("../migrate_2.sql"),
+            1 => concat!(include_str!("../migrate_2.sql"), include_str!("../migrate_3.sql")),
+            2 => include_str!("../migrate_3.sql"),
             SCHEMA_VERSION => return Ok(()),
             _ => return Err(JournalError::Newer { path: self.path.clone(), found, known: SCHEMA_VERSION }),
         };

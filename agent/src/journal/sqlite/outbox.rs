@@ -16,6 +16,18 @@ pub(super) struct Parcel {
 const METRICS: i64 = 1;
 const REPEATING: i64 = 2;
 
+impl Parcel {
+    /// A record that never gives way.
+    pub(super) fn lasting(bytes: Vec<u8>) -> Self {
+        Self { bytes, gives_way: 0 }
+    }
+
+    /// Whether it goes where there is too much.
+    pub(super) fn may_give_way(&self) -> bool {
+        self.gives_way > 0
+    }
+}
+
 impl Journal {
     /// A record, ready to be pushed.
     pub(super) fn parcel(&self, record: &Record) -> Result<Parcel> {
@@ -23,7 +35,7 @@ impl Journal {
             Record::Metrics(_) => METRICS,
             // What still differs is found and told again by the next round.
             Record::Event(event) if event.code.starts_with("drift_") => REPEATING,
-            Record::Accepted { .. } | Record::Result(_) | Record::Event(_) | Record::Escrow(_) => 0,
+            Record::Accepted { .. } | Record::Result(_) | Record::Event(_) | Record::Escrow(_) | Record::Audit(_) => 0,
         };
         Ok(Parcel { bytes: self.encode(record)?, gives_way })
     }
@@ -95,12 +107,8 @@ const WEIGHT: &str = "SELECT coalesce(sum(bytes), 0) FROM outbox";
 /// Writes a record under the next number, and lets older ones give way where that makes it too much.
 pub(super) fn push(tx: &Transaction<'_>, now: Timestamp, parcel: &Parcel) -> Outcome<()> {
     let bytes = i64::try_from(parcel.bytes.len()).unwrap_or(i64::MAX);
-    tx.prepare_cached("INSERT INTO outbox (at, record, gives_way, bytes) VALUES (?, ?, ?, ?)")?.execute(params![
-        now.millis(),
-        parcel.bytes,
-        parcel.gives_way,
-        bytes
-    ])?;
+    let insert = "INSERT INTO outbox (at, record, gives_way, bytes) VALUES (?, ?, ?, ?)";
+    tx.prepare_cached(insert)?.execute(params![now.millis(), parcel.bytes, parcel.gives_way, bytes])?;
     let weight: i64 = tx.prepare_cached(WEIGHT)?.query_row([], |row| row.get(0))?;
     let mut excess = weight - i64::try_from(OUTBOX_BYTES_MAX).unwrap_or(i64::MAX);
     while excess > 0 {
@@ -110,7 +118,7 @@ pub(super) fn push(tx: &Transaction<'_>, now: Timestamp, parcel: &Parcel) -> Out
         let freed: Option<i64> = tx.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
         match freed {
             Some(freed) => excess -= freed.max(1),
-            // Results, acknowledgements and refusals stay, whatever they weigh.
+            // Results, acknowledgements, refusals and the audit stay, whatever they weigh.
             None => break,
         }
     }

@@ -6,6 +6,9 @@
 //! | the bundle's bytes | as long as that, and as long as the id map names it: repair and undo read it |
 //! | id, digest, job, how it ended | until the bundle cannot be accepted any more, and while its bytes stay |
 //!
+//! Audit entries stay until they are delivered and [`AUDIT_ENTRIES_KEPT`](genesis_shared::limits::AUDIT_ENTRIES_KEPT)
+//! later ones are here; the head of the chain stays for ever.
+//!
 //! **Why nothing that is forgotten can run again.** A row goes when its `not_after` lies before the *time floor*, not
 //! before the clock: the floor is kept in this file and only rises, and admission never takes an earlier time than the
 //! floor (A8 comes before A10), so a bundle that is too old for it now is too old for ever, wherever the clock is set.
@@ -18,7 +21,7 @@ use std::collections::BTreeSet;
 use genesis_shared::limits::{ENDED_COMMANDS_KEPT, JOURNAL_FREE_PAGES_KEPT, PRUNE_PAGES, PRUNE_ROWS};
 use genesis_shared::report::CommandResult;
 
-use super::{Connection, Journal, OptionalExtension, Outcome, Result, Transaction, params, record};
+use super::{Connection, Journal, OptionalExtension, Outcome, Result, Transaction, audit, params, record};
 use crate::core::plan::Known;
 
 /// What one step is to do, read before its transaction begins.
@@ -30,13 +33,19 @@ struct Work {
     unbundle: Vec<i64>,
     /// All of it goes.
     forget: Vec<i64>,
+    /// The audit chain up to this row goes.
+    audit: Option<i64>,
     /// Pages that the file can do without.
     pages: u64,
 }
 
 impl Work {
     fn is_none(&self) -> bool {
-        self.strip.is_empty() && self.unbundle.is_empty() && self.forget.is_empty() && self.pages == 0
+        self.strip.is_empty()
+            && self.unbundle.is_empty()
+            && self.forget.is_empty()
+            && self.audit.is_none()
+            && self.pages == 0
     }
 }
 
@@ -96,6 +105,7 @@ fn find(c: &Connection, named: &BTreeSet<i64>, floor: i64) -> Outcome<Work> {
         }
     }
     work.forget = list("SELECT seq FROM command WHERE pruned = 2 AND not_after < ? ORDER BY not_after", floor)?;
+    work.audit = audit::prunable(c)?;
     let free: i64 = c.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
     let vacuum: i64 = c.query_row("PRAGMA auto_vacuum", [], |row| row.get(0))?;
     if vacuum != 0 {
@@ -122,6 +132,9 @@ fn carry_out(tx: &Transaction<'_>, work: &Work) -> Outcome<()> {
     }
     for seq in &work.forget {
         tx.prepare_cached("DELETE FROM command WHERE seq = ?")?.execute([seq])?;
+    }
+    if let Some(number) = work.audit {
+        tx.prepare_cached("DELETE FROM audit WHERE number <= ?")?.execute([number])?;
     }
     if work.pages > 0 {
         // It gives one page back per row that is asked of it.

@@ -1,5 +1,6 @@
 //! The command line: one file per noun, each with its options and what it does.
 
+mod audit;
 mod bundle;
 mod credential;
 mod demo;
@@ -102,6 +103,9 @@ enum Noun {
     /// Look at jobs
     #[command(subcommand)]
     Job(job::Verb),
+    /// Take audit chains out of the hub and verify them
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Run a whole ignition on this machine: hub, agent, n8n or its stand-in, seven workflows
     Demo(demo::Args),
 }
@@ -129,6 +133,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Noun::Variables(verb) => credential::run_variables(verb, &global),
         Noun::Droplet(verb) => droplet::run(verb, &global),
         Noun::Job(verb) => job::run(verb, &global),
+        Noun::Audit(verb) => audit::run(verb, &global),
         Noun::Demo(args) => demo::run(args, global.output),
     }
 }
