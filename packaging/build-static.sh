@@ -17,7 +17,7 @@ if [ -z "$target" ]; then
   if [ -d "$(libdir "$musl")" ] && command -v musl-gcc >/dev/null; then target=$musl; else target=$gnu; fi
 fi
 # What ships must not be able to switch a check of the rules for trust off.
-if cargo tree --locked --target "$target" -p genesis-agent -e normal,features -f '{p} {f}' | grep -wE 'mutants|sim' >&2; then
+if cargo tree --locked --target "$target" -p genesis-agent -e normal,features -f '{p} {f}' | grep -wE 'mutants|sim|unproven' >&2; then
   echo "genesis-agent would be built with a feature that is for tests only" >&2
   exit 1
 fi

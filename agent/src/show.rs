@@ -79,24 +79,18 @@ pub async fn run(settings: &Settings, show: Show) -> u8 {
 }
 
 async fn status(data_dir: &Path) -> Result<(Status, Vec<Finding>), AskError> {
-    match ask(data_dir, &Request::Status).await?.first().await? {
-        Answer::Status { status, findings } => Ok((*status, findings)),
-        other => Err(strange(&other)),
-    }
+    let answer = ask(data_dir, &Request::Status).await?.first().await?;
+    if let Answer::Status { status, findings } = answer { Ok((*status, findings)) } else { Err(strange(&answer)) }
 }
 
 async fn journal(data_dir: &Path, lines: u32) -> Result<Vec<JournalLine>, AskError> {
-    match ask(data_dir, &Request::Journal { lines }).await?.first().await? {
-        Answer::Journal(lines) => Ok(lines),
-        other => Err(strange(&other)),
-    }
+    let answer = ask(data_dir, &Request::Journal { lines }).await?.first().await?;
+    if let Answer::Journal(lines) = answer { Ok(lines) } else { Err(strange(&answer)) }
 }
 
 fn strange(answer: &Answer) -> AskError {
-    let words = match answer {
-        Answer::Error { message, .. } => message.clone(),
-        _ => "it answered something else than was asked".to_owned(),
-    };
+    let words =
+        if let Answer::Error { message, .. } = answer { message } else { "it answered something else than was asked" };
     AskError::Strange(serde::de::Error::custom(words))
 }
 

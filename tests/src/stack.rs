@@ -181,8 +181,7 @@ fn ledger(workspace: genesis_shared::id::WorkspaceId, key: PublicKey, password: 
     let recipient = Recipient { workspace, key };
     let (name, credential_type) = ("ledger-db".parse().unwrap(), "postgres".parse().unwrap());
     let data = Secret::new(data.to_string().into_bytes());
-    let sealed = sealing::credential(recipient, &name, &credential_type, &data, random()).unwrap();
-    let inject = json!({"name": name, "credential_type": credential_type, "sealed_data": sealed});
+    let inject = sealing::credential(recipient, &name, &credential_type, &data, random()).unwrap();
     let insert = |query: &str, replacement: Option<&str>| {
         let options = replacement.map_or(json!({}), |text| json!({"queryReplacement": text}));
         json!({
@@ -210,7 +209,7 @@ fn ledger(workspace: genesis_shared::id::WorkspaceId, key: PublicKey, password: 
     };
     let write = insert("INSERT INTO ledger (id) VALUES ($1) RETURNING id", Some("={{ $json.body.id }}"));
     vec![
-        command("INJECT_CREDENTIAL", inject),
+        inject,
         deploy("ledger", workflow("Ledger", webhook, write)),
         deploy("tick", workflow("Tick", schedule, insert("INSERT INTO tick DEFAULT VALUES", None))),
         command("ACTIVATE_WORKFLOW", json!({"key": "ledger"})),

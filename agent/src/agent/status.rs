@@ -141,6 +141,8 @@ impl<W: World> Agent<W> {
         let HostSample {
             cpu_usage_percent, memory_usage_mb, memory_total_mb, disk_usage_percent, swap_used_mb, ..
         } = self.last_sample();
+        let trust_root = self.root.borrow().as_ref().map(|root| (root.version, root.expires_at));
+        let stack = self.stack_status().await?;
         let n8n = self.world.workflows();
         let n8n_status = n8n.status().await;
         let n8n_version = if n8n_status == N8nStatus::Running { n8n.version().await.ok() } else { None };
@@ -153,7 +155,7 @@ impl<W: World> Agent<W> {
             quarantined: self.may_change().is_err(),
             hub_heard_at: self.hub_heard_at.get(),
             clock_offset_ms: self.clock_offset_ms.get(),
-            trust_root: self.root.borrow().as_ref().map(|root| (root.version, root.expires_at)),
+            trust_root,
             n8n_status,
             n8n_version,
             open_commands: self.journal.open_count()?,
@@ -165,7 +167,7 @@ impl<W: World> Agent<W> {
             memory_total_mb,
             disk_usage_percent,
             swap_used_mb,
-            stack: self.stack_status().await?,
+            stack,
         })
     }
 

@@ -75,10 +75,9 @@ mod tests {
     }
     fn added(names: &[&str], primary: Option<&str>, stack: &StackRow) -> Result<(StackRow, Vec<HostName>), Refusal> {
         let wish = AddDomains { hosts: hosts(names), primary: primary.map(|name| name.parse().unwrap()) };
-        match add(&wish, &settings_for_tests(), stack)? {
-            StackStep::PutDomains { stack, check, .. } => Ok((stack, check)),
-            other => panic!("{other:?}"),
-        }
+        let step = add(&wish, &settings_for_tests(), stack)?;
+        let StackStep::PutDomains { stack, check, .. } = step else { panic!("{step:?}") };
+        Ok((stack, check))
     }
 
     #[test]

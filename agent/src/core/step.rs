@@ -179,10 +179,10 @@ impl Step {
 
     /// Whether it can be taken back. A plan's commit point is its first step that cannot.
     pub fn is_final(&self) -> bool {
-        match self {
-            Self::Stack { step, .. } => step.is_final(),
-            other => matches!(other, Self::DeleteWorkflow { .. } | Self::DeleteCredential { .. }),
+        if let Self::Stack { step, .. } = self {
+            return step.is_final();
         }
+        matches!(self, Self::DeleteWorkflow { .. } | Self::DeleteCredential { .. })
     }
 
     /// The workflow that it makes refer to the managed credentials as they are now.

@@ -400,9 +400,8 @@ fn swapped(
 
 /// What is worth telling of the end of a swap beside its result.
 pub(super) fn told(running: &Running, end: &End) -> Option<ReportedEvent> {
-    let swap = running.commands.iter().find_map(|command| match command {
-        Command::Stack(StackCommand::SwapContainer(target)) => Some(target),
-        _ => None,
+    let swap = running.commands.iter().find_map(|command| {
+        if let Command::Stack(StackCommand::SwapContainer(target)) = command { Some(target) } else { None }
     })?;
     let (code, message) = match end {
         End::Succeeded => ("VERSION_UPDATE_SUCCESS", format!("{} runs {}", swap.service, swap.image)),
@@ -441,10 +440,11 @@ fn held_ms(running: &Running) -> Option<u64> {
     };
     let (hold, release) = (of(&StackStep::Hold)?, of(&StackStep::Release)?);
     let at = |n: usize| {
-        running.command.events.iter().find_map(|(at, event)| match event {
-            Event::Done { step, .. } if *step == n => Some(*at),
-            _ => None,
-        })
+        running
+            .command
+            .events
+            .iter()
+            .find_map(|(at, event)| matches!(event, Event::Done { step, .. } if *step == n).then_some(*at))
     };
     Some(at(release)?.millis_since(at(hold)?).max(0).unsigned_abs())
 }

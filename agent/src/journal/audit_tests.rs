@@ -40,7 +40,9 @@ fn d7_an_entry_comes_with_what_it_tells_or_not_at_all() {
     let accepted = Note::new(audit::event::COMMAND_ACCEPTED, json!({}));
     let seq = journal.accept_noted(&new_command(1), std::slice::from_ref(&accepted), at(1)).unwrap();
     journal.accept_noted(&new_command(1), &[accepted], at(2)).unwrap_err();
-    journal.finish(&Ending { seq, event: None, result: &result(1), changes: MapChanges::default() }, at(3)).unwrap();
+    journal
+        .finish(&Ending { seq, event: None, result: &result(1), changes: MapChanges::default(), told: None }, at(3))
+        .unwrap();
     assert_eq!(names(&journal), ["CHAIN_STARTED", "COMMAND_ACCEPTED", "COMMAND_SUCCEEDED"]);
     assert_eq!(delivered(&journal), entries(&journal), "and all of it goes to the hub");
     journal.set_hook(Rc::new(|| true));
