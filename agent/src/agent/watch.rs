@@ -108,14 +108,16 @@ impl Watched {
 impl<W: World> Agent<W> {
     /// Looks for ever.
     pub(super) async fn watch(&self) -> Result<(), Fatal> {
+        if self.settings.stack.is_none() {
+            // There the heartbeat takes its own samples.
+            return std::future::pending().await;
+        }
         loop {
             let sample = self.sample();
-            if self.settings.stack.is_some() {
-                self.watch_disk(&sample).await?;
-                self.watch_n8n().await?;
-                if self.exec().stack_differs().await? {
-                    self.work.notify_one();
-                }
+            self.watch_disk(&sample).await?;
+            self.watch_n8n().await?;
+            if self.exec().stack_differs().await? {
+                self.work.notify_one();
             }
             self.world.clock().sleep(Duration::from_secs(SAMPLE_INTERVAL_S)).await;
         }
@@ -148,7 +150,7 @@ impl<W: World> Agent<W> {
 
     /// The last sample.
     pub(super) fn last_sample(&self) -> HostSample {
-        let last = self.watched.sample.borrow().clone();
+        let last = self.settings.stack.as_ref().and_then(|_| self.watched.sample.borrow().clone());
         last.unwrap_or_else(|| self.sample())
     }
 
