@@ -16,7 +16,7 @@ pub struct IdError {
 }
 
 impl IdError {
-    fn new(text: &str, expected: &'static str) -> Self {
+    pub(crate) fn new(text: &str, expected: &'static str) -> Self {
         // The text may come from an attacker: shown shortened, and through `{:?}`, which escapes control characters.
         Self { text: text.chars().take(80).collect(), expected }
     }

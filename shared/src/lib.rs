@@ -1,7 +1,7 @@
 //! The vocabulary that agent, hub and operators share; no I/O, no async, no clock, no randomness.
 //!
 //! Reading order: [`limits`], [`id`], [`timestamp`], [`secret`], [`json`], [`jws`], [`trust`], [`command`],
-//! [`bundle`], [`delivery`], [`seal`], [`audit`], [`report`], [`life`], [`wire`], [`chain`].
+//! [`bundle`], [`stack`], [`delivery`], [`seal`], [`audit`], [`report`], [`life`], [`wire`], [`chain`].
 //!
 //! **Invariant:** everything here is a value or a pure function of its arguments. Time and random bytes come in as
 //! arguments, so that every line can be tested without a clock.
@@ -22,6 +22,7 @@ pub mod mutant;
 pub mod report;
 pub mod seal;
 pub mod secret;
+pub mod stack;
 pub mod timestamp;
 pub mod trust;
 pub mod wire;

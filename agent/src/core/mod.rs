@@ -23,6 +23,7 @@ pub mod mapper;
 pub mod metrics;
 pub mod plan;
 pub mod saga;
+pub mod stack;
 pub mod step;
 pub mod timer;
 pub mod workflow;

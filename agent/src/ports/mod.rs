@@ -4,6 +4,8 @@
 //! file per outside system) and `sim` (a pretend droplet).
 #![allow(async_fn_in_trait, reason = "one task drives the agent; its futures need not be Send")]
 
+pub mod stack;
+
 use std::time::Duration;
 
 use genesis_shared::id::{CredentialName, CredentialType, DropletId, WorkflowKey};
