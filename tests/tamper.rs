@@ -43,7 +43,8 @@ impl Exported {
     /// What the tool says of a chain of these lines.
     fn verdict(&self, entries: &[impl AsRef<[u8]>]) -> Result<u64, String> {
         let file = self.folder.path().join("chain.jsonl");
-        let lines: Vec<&[u8]> = std::iter::once(self.head.as_bytes()).chain(entries.iter().map(AsRef::as_ref)).collect();
+        let lines: Vec<&[u8]> =
+            std::iter::once(self.head.as_bytes()).chain(entries.iter().map(AsRef::as_ref)).collect();
         std::fs::write(&file, lines.concat()).unwrap();
         let verdict = verify(&file, std::slice::from_ref(&self.held), &self.keys, Expected::WHOLE);
         verdict.map(|verdict| verdict.head.entries).map_err(|error| error.to_string())
