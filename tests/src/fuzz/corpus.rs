@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use genesis_agent::core::admit::{Handed, Situation, Verdict, admit};
+use genesis_shared::audit::{self, CHECKPOINT_TYP, Checkpoint, Note, event};
 use genesis_shared::bundle::{Bundle, Targets};
 use genesis_shared::command::CommandWire;
 use genesis_shared::delivery::{AUDIENCE, Claims, Expected, ISSUER};
@@ -50,6 +51,7 @@ impl Corpus {
             Target::Root => include_str!("../../corpus/root.jsonl"),
             Target::Grant => include_str!("../../corpus/grant.jsonl"),
             Target::Token => include_str!("../../corpus/token.jsonl"),
+            Target::Checkpoint => include_str!("../../corpus/checkpoint.jsonl"),
             Target::Wire => include_str!("../../corpus/wire.jsonl"),
         };
         let read = |target| text(target).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -73,7 +75,12 @@ impl Corpus {
 
     /// Digests of every signed content that may be accepted.
     pub fn originals(&self) -> std::collections::BTreeSet<Digest> {
-        let kinds = [(Target::Bundle, bundle::TYP), (Target::Root, trust::TYP), (Target::Grant, grant::TYP)];
+        let kinds = [
+            (Target::Bundle, bundle::TYP),
+            (Target::Root, trust::TYP),
+            (Target::Grant, grant::TYP),
+            (Target::Checkpoint, CHECKPOINT_TYP),
+        ];
         let digest = |text: &str, typ| Jws::parse(text.as_bytes(), typ, limits::BUNDLE_BYTES_MAX).unwrap().digest();
         kinds.iter().flat_map(|(target, typ)| self.good(*target).map(|text| digest(text, typ))).collect()
     }
@@ -109,6 +116,7 @@ impl Corpus {
             ("root", lines(roots)),
             ("grant", lines(ground.grants())),
             ("token", lines(ground.tokens())),
+            ("checkpoint", lines(ground.checkpoints())),
             ("wire", lines(ground.wires())),
         ]
     }
@@ -325,6 +333,28 @@ impl Ground {
         entries
     }
 
+    fn checkpoints(&self) -> Vec<Entry> {
+        let held = self.checkpoint("hub-1");
+        let line = audit::Line::Checkpoint(held.clone());
+        let first = Note::new(event::CHAIN_STARTED, json!({"version": "0.1.0"}));
+        let entry = audit::Line::Entry(audit::Entry::next("hub/1", None, &first, self.now));
+        let mut entries = vec![good("a checkpoint", held.clone())];
+        keep(&mut entries, "as a line of an export", json!(line).to_string());
+        keep(&mut entries, "an entry", json!(entry).to_string());
+        keep(&mut entries, "by a key that is none of the hub's", self.checkpoint("ops-1"));
+        keep(&mut entries, "its signature left out", held.replace("\"signature\"", "\"nothing\""));
+        entries
+    }
+
+    /// Signed by the key of that name.
+    fn checkpoint(&self, kid: &str) -> String {
+        let held = Checkpoint { chain: "hub/1".into(), seq: 7, hash: Digest::of(b"7"), at: self.now };
+        let sign = |bytes: &[u8]| Ok::<_, std::convert::Infallible>(encode(sign_bytes(kid, bytes)));
+        match held.sign(&kid.parse().unwrap(), sign) {
+            Ok(text) => text,
+        }
+    }
+
     fn wires(&self) -> Vec<Entry> {
         let text = |name: &str, value: Value| good(name, value.to_string());
         let roots: Vec<String> = self.roots().into_iter().take(2).map(|entry| entry.text).collect();
@@ -355,7 +385,7 @@ impl Ground {
             hub_time: self.now,
             rotated: Some(rotated),
             quarantined: false,
-            audit_checkpoint: Some("{}".into()),
+            audit_checkpoint: Some(self.checkpoint("hub-1")),
         };
         let result = CommandResult {
             job_id: JobId::from_random([8; 16]),

@@ -10,11 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use genesis_agent::core::admit::{Delivery, Handed};
 use genesis_agent::ports::Entropy;
 use genesis_agent::sim::SimEntropy;
+use genesis_shared::audit::{self, CHECKPOINT_TYP, Checkpoint};
 use genesis_shared::grant::Grant;
 use genesis_shared::id::{Digest, JobId};
 use genesis_shared::json;
 use genesis_shared::jws::Jws;
-use genesis_shared::limits::BUNDLE_BYTES_MAX;
+use genesis_shared::limits::{BUNDLE_BYTES_MAX, CHECKPOINT_BYTES_MAX};
 use genesis_shared::report::{Heartbeat, OutboxRecord};
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire;
@@ -33,13 +34,15 @@ pub enum Target {
     Grant,
     /// A delivery token.
     Token,
+    /// A signed checkpoint of the hub's audit.
+    Checkpoint,
     /// Requests and answers of the agent plane.
     Wire,
 }
 
 impl Target {
     /// Every target.
-    pub const ALL: [Self; 5] = [Self::Bundle, Self::Root, Self::Grant, Self::Token, Self::Wire];
+    pub const ALL: [Self; 6] = [Self::Bundle, Self::Root, Self::Grant, Self::Token, Self::Checkpoint, Self::Wire];
 
     /// The name of its corpus and of its count.
     pub fn name(self) -> &'static str {
@@ -48,6 +51,7 @@ impl Target {
             Self::Root => "root",
             Self::Grant => "grant",
             Self::Token => "token",
+            Self::Checkpoint => "checkpoint",
             Self::Wire => "wire",
         }
     }
@@ -131,6 +135,7 @@ impl Fuzzer {
                 self.signed(Grant::verify(bytes, &self.ground.root).ok().map(|verified| verified.digest()))
             }
             Target::Token => self.token(bytes),
+            Target::Checkpoint => self.checkpoint(bytes),
             Target::Wire => self.wire(bytes),
         }));
         judged.unwrap_or(Verdicts::Panicked)
@@ -162,6 +167,13 @@ impl Fuzzer {
             Ok(claims) if claims == self.claims => Verdicts::Original,
             Ok(_) => Verdicts::Accepted,
         }
+    }
+
+    fn checkpoint(&self, bytes: &[u8]) -> Verdicts {
+        drop(json::parse_as::<audit::Line>(bytes));
+        let held = Checkpoint::verify(bytes, |kid| self.ground.root.delivery_key(kid)).ok();
+        let digest = |_| Some(Jws::parse(bytes, CHECKPOINT_TYP, CHECKPOINT_BYTES_MAX).ok()?.digest());
+        self.signed(held.and_then(digest))
     }
 
     /// Every type of the agent plane reads it; a hand-out goes through admission.

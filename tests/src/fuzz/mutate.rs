@@ -127,7 +127,7 @@ fn disturb(bytes: &mut Vec<u8>, random: Random<'_>) {
 fn taken_apart(corpus: &Corpus, target: Target, base: &str, random: Random<'_>) -> Option<Vec<u8>> {
     match target {
         Target::Token => token(corpus, base, random),
-        Target::Bundle | Target::Root | Target::Grant => jws(corpus, target, base, random),
+        Target::Bundle | Target::Root | Target::Grant | Target::Checkpoint => jws(corpus, target, base, random),
         Target::Wire => {
             // The document within a hand-out or a chain.
             let mut value: Value = serde_json::from_str(base).ok()?;
@@ -173,10 +173,12 @@ fn jws(corpus: &Corpus, target: Target, base: &str, random: Random<'_>) -> Optio
         *at = text.into();
         Some(())
     };
+    // The flattened form has its one signature at the top.
+    let signature = if value.get("signatures").is_some() { "/signatures/0" } else { "" };
     match random() % 8 {
         0..=2 => inside(&mut value, "/payload", random)?,
-        3 => inside(&mut value, "/signatures/0/protected", random)?,
-        4 => inside(&mut value, "/signatures/0/signature", random)?,
+        3 => inside(&mut value, &format!("{signature}/protected"), random)?,
+        4 => inside(&mut value, &format!("{signature}/signature"), random)?,
         5 => value["payload"] = other.get("payload")?.clone(),
         6 => value["signatures"] = other.get("signatures")?.clone(),
         _ => {

@@ -34,7 +34,7 @@ pub fn run(options: &Options) -> Result<Value, Failure> {
     #[allow(clippy::disallowed_methods, reason = "a bench measures time")]
     let started = Instant::now();
     for number in 0..options.inputs {
-        let (target, inputs, originals) = &mut counts[usize::try_from(number % 5)?];
+        let (target, inputs, originals) = &mut counts[usize::try_from(number)? % Target::ALL.len()];
         let input = fuzzer.input(*target);
         *inputs += 1;
         match fuzzer.judge(*target, &input) {
