@@ -20,7 +20,7 @@ filters=()
 for argument in "$@"; do
   case $argument in
     --no-skip) no_skip=1 ;;
-    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) filters+=("$argument") ;;
   esac
 done

@@ -10,6 +10,7 @@ mod gauge;
 mod link;
 mod quarantine;
 pub mod status;
+mod survival;
 mod trust;
 mod watch;
 

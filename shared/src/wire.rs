@@ -40,6 +40,31 @@ pub struct Preflight {
     pub disk_free_mb: u64,
     /// Logical processors.
     pub cpus: u32,
+    /// The kernel's version, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// The container engine's version; absent where none answered or the agent looks after no stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker_version: Option<String>,
+    /// Whether the engine bounds the logs of containers that do not bound their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_limits_ok: Option<bool>,
+    /// Whether limits of memory take effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limits_ok: Option<bool>,
+    /// What the stack would miss on this machine, most pressing first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is wrong with a droplet, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Finding {
+    /// Stable machine-readable name.
+    pub code: String,
+    /// What is wrong and what to do.
+    pub message: String,
 }
 
 /// `POST sidecar/handshake`.

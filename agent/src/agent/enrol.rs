@@ -65,7 +65,7 @@ impl<W: World> Agent<W> {
     }
 
     async fn handshake(&self) -> Result<Result<Secret<String>, EffectError>, Fatal> {
-        let request = match self.handshake_request()? {
+        let request = match self.handshake_request().await? {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
         };
@@ -81,7 +81,7 @@ impl<W: World> Agent<W> {
         self.complete(answer)
     }
 
-    fn handshake_request(&self) -> Result<Result<HandshakeRequest, EffectError>, Fatal> {
+    async fn handshake_request(&self) -> Result<Result<HandshakeRequest, EffectError>, Fatal> {
         let wanting = |message: String| EffectError::new(ErrorKind::Permanent, "no_provisioning_token", message);
         let Some(path) = &self.settings.provisioning_token_file else {
             return Ok(Err(wanting(format!("not enrolled yet, and there is no token{}", self.how_to_enrol()))));
@@ -108,7 +108,7 @@ impl<W: World> Agent<W> {
             boot_epoch: self.world.host().boot_epoch(),
             journal_high_water: self.journal.outbox_state()?.0,
             outbox_next: self.journal.outbox_next()?,
-            preflight: self.world.host().preflight(),
+            preflight: self.preflight().await,
             proof: String::new(),
         };
         request.proof = self.identity.sign(&handshake_proof(&request));

@@ -7,10 +7,12 @@ use genesis_shared::limits::CLOCK_SKEW_S;
 use genesis_shared::report::N8nStatus;
 use genesis_shared::stack::{ImageRef, Service};
 use genesis_shared::timestamp::Timestamp;
+pub use genesis_shared::wire::Finding;
 use serde::{Deserialize, Serialize};
 
 use super::by_hand::state_word;
 use super::{Agent, Fatal};
+use crate::core::survival;
 use crate::journal::RecentRow;
 use crate::ports::stack::{ContainerPhase, Containers, Proxy};
 use crate::ports::{Clock, HostSample, Workflows, World};
@@ -68,6 +70,9 @@ pub struct Status {
     pub swap_used_mb: u64,
     /// The stack, where the agent looks after one.
     pub stack: Option<StackStatus>,
+    /// What the stack misses on this machine; nothing where the agent looks after none.
+    #[serde(default)]
+    pub missing: Vec<Finding>,
 }
 
 /// The stack at this moment.
@@ -100,15 +105,6 @@ pub struct ContainerStatus {
     pub restarts: u64,
     /// Its process on the host.
     pub pid: Option<u32>,
-}
-
-/// Something that is wrong, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// Stable machine-readable name.
-    pub code: String,
-    /// What is wrong and what to do.
-    pub message: String,
 }
 
 /// A command of the journal.
@@ -168,6 +164,7 @@ impl<W: World> Agent<W> {
             disk_usage_percent,
             swap_used_mb,
             stack,
+            missing: if self.settings.stack.is_some() { survival::findings(&self.facts().await) } else { vec![] },
         })
     }
 
@@ -285,6 +282,9 @@ pub fn findings(status: &Status) -> Vec<Finding> {
     if let Some(stack) = &status.stack {
         stack_findings(stack, status.timestamp, &mut found);
     }
+    let is_told = |missing: &&Finding| found.iter().all(|finding| finding.code != missing.code);
+    let missing: Vec<_> = status.missing.iter().filter(is_told).cloned().collect();
+    found.extend(missing);
     found
 }
 

@@ -27,6 +27,7 @@ pub mod routes;
 pub mod saga;
 pub mod stack;
 pub mod step;
+pub mod survival;
 pub mod swap;
 pub mod timer;
 pub mod workflow;

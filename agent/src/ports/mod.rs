@@ -162,6 +162,14 @@ pub trait Host {
     /// Makes a file of so many MiB whose only use is to be given up on a full disk; 0 removes it. Answers whether
     /// anything changed.
     fn set_ballast(&self, mb: u64) -> Result<bool, FileError>;
+    /// The kernel's version; `None` where the system does not tell.
+    fn kernel(&self) -> Option<String> {
+        None
+    }
+    /// Whether nobody listens at this TCP port of an address; also where that cannot be found out.
+    fn port_is_free(&self, _address: &str, _port: u16) -> bool {
+        true
+    }
     /// Differs for every start of the agent, also on two machines that were one.
     fn boot_epoch(&self) -> String;
     /// The provider's id of this machine, by its own metadata; `None` where nothing tells.

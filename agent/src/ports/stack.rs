@@ -20,6 +20,8 @@ pub struct EngineInfo {
     pub log_driver: String,
     /// Whether memory limits of containers take effect.
     pub limits_memory: bool,
+    /// Whether logs are bounded, or kept elsewhere, for containers that say nothing of it.
+    pub limits_logs: bool,
     /// Free MiB where images are kept, where that can be told.
     pub free_mb: Option<u64>,
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use genesis_shared::wire::Preflight;
@@ -79,7 +80,18 @@ impl Host for RealHost {
             memory_total_mb: system.total_memory() / MIB,
             disk_free_mb: self.free_mb().unwrap_or_default(),
             cpus: u32::try_from(system.cpus().len()).unwrap_or(u32::MAX),
+            ..Preflight::default()
         }
+    }
+
+    fn kernel(&self) -> Option<String> {
+        System::kernel_version()
+    }
+
+    fn port_is_free(&self, address: &str, port: u16) -> bool {
+        let Ok(address) = address.parse::<IpAddr>() else { return true };
+        let tried = TcpListener::bind((address, port));
+        !tried.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
     }
 
     fn free_mb(&self) -> Option<u64> {
@@ -135,6 +147,9 @@ mod tests {
         assert!(sample.memory_total_mb > 0 && sample.memory_usage_mb <= sample.memory_total_mb, "{sample:?}");
         assert!((0.0..=100.0).contains(&sample.disk_usage_percent), "{sample:?}");
         assert!(host.preflight().disk_free_mb > 0);
+        assert!(host.kernel().is_some_and(|kernel| kernel.starts_with(|c: char| c.is_ascii_digit())));
+        let listens = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!host.port_is_free("127.0.0.1", listens.local_addr().unwrap().port()));
         assert_eq!(host.boot_epoch(), host.boot_epoch());
         assert_ne!(host.boot_epoch(), RealHost::new(dir.path()).boot_epoch(), "each start has its own");
     }

@@ -271,6 +271,7 @@ impl Containers for SimEngine {
                 version: "28.1.1".into(),
                 log_driver: "json-file".into(),
                 limits_memory: true,
+                limits_logs: true,
                 free_mb: Some(if state.is_full { 0 } else { 20_000 }),
             })
         })

@@ -156,7 +156,7 @@ impl Host for SimHost {
         }
     }
     fn preflight(&self) -> Preflight {
-        Preflight { swap_total_mb: 4096, memory_total_mb: 972, disk_free_mb: 20_000, cpus: 1 }
+        Preflight { swap_total_mb: 4096, memory_total_mb: 972, disk_free_mb: 20_000, cpus: 1, ..Preflight::default() }
     }
     fn free_mb(&self) -> Option<u64> {
         Some(20_000)

@@ -95,6 +95,20 @@ pub fn remove_crash_journal(found: &ContainerInspectResponse) -> Result<(), Effe
     }
 }
 
+/// The engine's own settings.
+const ENGINE_SETTINGS: &str = "/etc/docker/daemon.json";
+
+/// Whether logs are bounded by default. Of all drivers only one grows without a bound, and the engine does not tell
+/// its options: they stand in its settings.
+pub fn bounds_logs(log_driver: &str) -> bool {
+    log_driver != "json-file" || fs::read(ENGINE_SETTINGS).is_ok_and(|text| names_a_bound(&text))
+}
+
+fn names_a_bound(settings: &[u8]) -> bool {
+    let settings: serde_json::Value = serde_json::from_slice(settings).unwrap_or_default();
+    settings["log-opts"]["max-size"].is_string()
+}
+
 /// Removes the stack's folder.
 ///
 /// # Errors
@@ -171,6 +185,15 @@ mod tests {
         mount.source.push_str("/key");
         mount.read_only = true;
         assert_eq!(prepare(&mount).unwrap_err().code, "mount_missing");
+    }
+
+    #[test]
+    fn a_bound_of_logs_is_found_in_the_engines_settings() {
+        assert!(names_a_bound(br#"{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}"#));
+        for settings in ["{}", r#"{"log-opts": {"max-file": "3"}}"#, "no JSON", ""] {
+            assert!(!names_a_bound(settings.as_bytes()), "{settings}");
+        }
+        assert!(bounds_logs("local") && bounds_logs("journald"));
     }
 
     #[test]

@@ -173,10 +173,12 @@ impl Docker {
 impl Containers for Docker {
     async fn engine(&self) -> Result<EngineInfo, EffectError> {
         let info = self.ask("ask the engine who it is", |client| async move { client.info().await }).await?;
+        let log_driver = info.logging_driver.unwrap_or_default();
         let root = info.docker_root_dir.filter(|root| !root.is_empty());
         Ok(EngineInfo {
             version: info.server_version.unwrap_or_default(),
-            log_driver: info.logging_driver.unwrap_or_default(),
+            limits_logs: folders::bounds_logs(&log_driver),
+            log_driver,
             limits_memory: info.memory_limit.unwrap_or_default(),
             free_mb: root.and_then(|root| super::host::free_bytes(root.as_ref())).map(|bytes| bytes / MIB),
         })
