@@ -1,5 +1,7 @@
 //! One scenario per kind of command: what is there before, what is asked, what must be there after.
 
+mod stack;
+
 use genesis_agent::sim::n8n::{Answer, CHANGE, Fault, Kind};
 use genesis_shared::command::{Action, Class, CommandWire};
 use genesis_shared::id::{CredentialName, CredentialType};
@@ -38,6 +40,7 @@ pub struct Scenario {
     pub is_old_n8n: bool,
     /// The host names beside the configured one, before and after; `None` on a droplet without a stack.
     pub hosts: Option<[&'static [&'static str]; 2]>,
+    stack: Option<stack::Story>,
     earlier: fn(Recipient) -> Vec<CommandWire>,
     asked: fn(Recipient) -> Vec<CommandWire>,
     after: fn() -> Held,
@@ -45,13 +48,14 @@ pub struct Scenario {
 
 impl Scenario {
     /// Brings the droplet to where the scenario begins and answers what n8n holds there.
-    pub async fn prepare(&self, droplet: &Droplet) -> Held {
+    pub async fn prepare(&self, droplet: &Droplet) -> Before {
         if self.is_new {
-            return held(droplet);
+            return Before::of(droplet);
         }
         droplet.outside.n8n.borrow_mut().n8n.config.credentials_update = !self.is_old_n8n;
         // One life for all of it: this is played some ten thousand times.
         let scene = async {
+            self.prepare_stack(droplet).await;
             let key = wait_for(|| async { droplet.outside.hub.enrolled() }).await.sealing_key;
             let earlier = (self.earlier)(Recipient { workspace: droplet.workspace, key });
             if !earlier.is_empty() {
@@ -60,7 +64,7 @@ impl Scenario {
             }
         };
         droplet.while_running(scene).await;
-        held(droplet)
+        Before::of(droplet)
     }
 
     /// What is asked.
@@ -71,7 +75,7 @@ impl Scenario {
     /// What is asked of this recipient.
     pub fn commands_to(&self, recipient: Recipient) -> Vec<CommandWire> {
         let mut commands = (self.asked)(recipient);
-        if self.outcome == OutcomeState::Failed {
+        if self.outcome == OutcomeState::Failed && self.stack.is_none() {
             commands.push(refused(recipient));
         }
         commands
@@ -92,7 +96,7 @@ impl Scenario {
     pub fn spoiled(&self) -> Option<Self> {
         let is =
             |class| self.actions.iter().any(|name| name.parse().is_ok_and(|action: Action| action.class() == class));
-        (is(Class::Change) && !is(Class::Destroy)).then(|| Self {
+        (self.stack.is_none() && is(Class::Change) && !is(Class::Destroy)).then(|| Self {
             name: format!("{}, taken back", self.name),
             actions: self.actions.clone(),
             outcome: OutcomeState::Failed,
@@ -104,11 +108,11 @@ impl Scenario {
     ///
     /// # Errors
     /// It is not what it should be.
-    pub fn check(&self, droplet: &Droplet, before: &Held, what: &str) -> Result<(), Wrong> {
+    pub fn check(&self, droplet: &Droplet, before: &Before, what: &str) -> Result<(), Wrong> {
         let expected = match self.outcome {
             OutcomeState::Succeeded => (self.after)(),
             OutcomeState::Failed | OutcomeState::Rejected | OutcomeState::Expired | OutcomeState::Stuck => {
-                before.clone()
+                before.held.clone()
             }
         };
         let held = held(droplet);
@@ -119,14 +123,25 @@ impl Scenario {
             return Err(Wrong::Lost(format!("{what}: {held:?} in place of {expected:?}")));
         }
         self.check_hosts(droplet, what)?;
+        self.check_stack(droplet, &before.stack, what)?;
         match droplet.outside.n8n.borrow().n8n.api_keys.len() {
             0 | 1 => Ok(()),
             keys => Err(Wrong::Doubled(format!("{what}: {keys} API keys"))),
         }
     }
 
+    /// Whether it is about the stack.
+    pub fn needs_stack(&self) -> bool {
+        self.hosts.is_some() || self.stack.is_some()
+    }
+
     /// A droplet on which it can be played.
     pub fn droplet(&self) -> Droplet {
+        if self.stack.is_some() {
+            let droplet = Droplet::with_engine(7);
+            self.offer_images(&droplet);
+            return droplet;
+        }
         if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) }
     }
 
@@ -163,7 +178,7 @@ impl Scenario {
         }
     }
 
-    async fn refuse_nth(&self, n: u64, disturbances: u32, before: &Held) {
+    async fn refuse_nth(&self, n: u64, disturbances: u32, before: &Before) {
         let droplet = self.droplet();
         self.prepare(&droplet).await;
         let commands = self.commands(&droplet).await;
@@ -178,7 +193,19 @@ impl Scenario {
         let what = format!("{}: change {n} refused", self.name);
         assert_eq!(result.state, OutcomeState::Failed, "{what}: {}", result.message);
         assert_eq!(result.code, "n8n_refused", "{what}: it failed there");
-        assert_eq!(&held(&droplet), before, "{what}");
+        assert_eq!(held(&droplet), before.held, "{what}");
+    }
+}
+
+/// What is there before a scenario.
+pub struct Before {
+    held: Held,
+    stack: stack::Stack,
+}
+
+impl Before {
+    fn of(droplet: &Droplet) -> Self {
+        Self { held: held(droplet), stack: stack::stack(droplet) }
     }
 }
 
@@ -313,18 +340,26 @@ pub fn scenarios() -> Vec<Scenario> {
     // The others take back in the same ways, and have far more pairs; `genesis-bench crash-proofs --all-pairs` has them.
     spoiled.iter_mut().for_each(|scenario| scenario.is_small = TAKEN_BACK_IN_PAIRS.contains(&scenario.name.as_str()));
     scenarios.extend(spoiled);
+    scenarios.extend(stack::scenarios());
     scenarios
+}
+
+fn scenario(
+    name: &str,
+    is_small: bool,
+    earlier: fn(Recipient) -> Vec<CommandWire>,
+    asked: fn(Recipient) -> Vec<CommandWire>,
+    after: fn() -> Held,
+) -> Scenario {
+    // The actions are read off the commands.
+    let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
+    let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
+    let (is_new, is_old_n8n, hosts, stack) = (false, false, None, None);
+    Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, hosts, stack, earlier, asked, after }
 }
 
 /// The scenarios that succeed.
 pub fn good_scenarios() -> Vec<Scenario> {
-    let scenario = |name: &str, is_small, earlier, asked: fn(Recipient) -> Vec<CommandWire>, after| {
-        // The actions are read off the commands.
-        let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
-        let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
-        let (is_new, is_old_n8n, hosts) = (false, false, None);
-        Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, hosts, earlier, asked, after }
-    };
     let look = |name: &str| {
         scenario(
             name,
