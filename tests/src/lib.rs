@@ -10,6 +10,7 @@ pub mod canary;
 pub mod droplet;
 pub mod engine;
 pub mod fleet;
+pub mod forced;
 pub mod fuzz;
 pub mod kills;
 pub mod n8n;
@@ -21,6 +22,7 @@ pub mod registry;
 pub mod rig;
 pub mod scenario;
 pub mod stack;
+pub mod swaps;
 pub mod traffic;
 
 use std::time::{Duration, Instant};

@@ -17,6 +17,15 @@ pub struct Call {
     pub took: Duration,
     /// The status, or why there is none.
     pub outcome: Result<u16, String>,
+    /// Whether the answer said when to come again.
+    pub retry_after: bool,
+}
+
+impl Call {
+    /// Whether its caller knows what to do: it was done, or is to be tried again later.
+    pub fn is_answered(&self) -> bool {
+        self.outcome == Ok(200) || (self.outcome == Ok(503) && self.retry_after)
+    }
 }
 
 /// The stream. It needs a [`LocalSet`] to run in.
@@ -46,15 +55,17 @@ impl Traffic {
                     let sent_at = started.elapsed();
                     let body = json!({"id": id}).to_string();
                     let sent = client.post(url).header("content-type", "application/json").body(body).send().await;
+                    let mut retry_after = false;
                     let outcome = match sent {
                         Ok(answer) => {
                             let status = answer.status().as_u16();
+                            retry_after = answer.headers().contains_key("retry-after");
                             answer.bytes().await.map(|_| status).map_err(|error| format!("{error:?}"))
                         }
                         Err(error) => Err(format!("{error:?}")),
                     };
                     let took = started.elapsed().saturating_sub(sent_at);
-                    all.borrow_mut().insert(id, Call { sent_at, took, outcome });
+                    all.borrow_mut().insert(id, Call { sent_at, took, outcome, retry_after });
                     *open.borrow_mut() -= 1;
                 });
             }

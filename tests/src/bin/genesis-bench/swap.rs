@@ -1,13 +1,9 @@
-//! Real swaps between two versions of n8n under a steady load: failed, lost, doubled requests, and what callers waited.
+//! Real swaps between two versions of n8n under a steady load, and swaps that are forced to fail.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use genesis_shared::stack::Service;
-use genesis_shared::wire::{JobState, JobView};
-use genesis_tests::engine::{N8N_OLD_VARIABLE, N8N_VARIABLE, image_from_env};
-use genesis_tests::stack::{LEDGER_PATH, StackRig};
-use genesis_tests::traffic::{Call, Traffic, with_traffic};
+use genesis_tests::forced::{EVENTS_OF_A_SWAP, Forced, force};
+use genesis_tests::stack::StackRig;
+use genesis_tests::swaps::{self, percentile, two_versions};
+use genesis_tests::traffic::with_traffic;
 use serde_json::{Value, json};
 
 use super::compose;
@@ -21,10 +17,19 @@ pub struct Options {
     /// Calls a second.
     #[arg(long, default_value_t = 20)]
     rate: u32,
+    /// How many swaps that cannot succeed, or in whose middle the power is cut, come afterwards.
+    #[arg(long, default_value_t = 0)]
+    failures: u32,
     /// Leave out what a user would do otherwise (`docker compose up -d` with the new tag).
     #[arg(long)]
     no_compose: bool,
 }
+
+const METHOD: &str = "one agent on a Docker engine; containers limited to 512 + 160 + 96 MiB without swap; calls through \
+    the proxy's TLS, one at each tick, whose workflow writes the id into PostgreSQL before it answers; held are calls that \
+    waited more than a second; compose: docker compose up -d with the other tag and a plain reverse_proxy, same load; \
+    failures: images that end or never answer, a migration that fails, and agent and containers killed at once after each \
+    event of the journal";
 
 pub fn run(options: &Options) -> Result<Value, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -32,90 +37,65 @@ pub fn run(options: &Options) -> Result<Value, Failure> {
 }
 
 async fn measure(options: &Options) -> Result<Value, Failure> {
-    let images = [image_from_env(N8N_OLD_VARIABLE), image_from_env(N8N_VARIABLE)];
     let mut rig = StackRig::new().await;
     rig.deploy_ledger().await;
     say("the stack serves");
-    let traffic = Traffic::start(rig.caller.clone(), rig.url(&format!("/webhook/{LEDGER_PATH}")), "swap", options.rate);
-    let mut jobs = Vec::new();
-    for n in 0..options.swaps {
-        let image = &images[n as usize % 2];
-        let job = rig.run(rig.swap_command(Service::N8n, image)).await;
-        if job.state != JobState::Succeeded {
-            return Err(format!("swap {n} to {image} ended as {:?}", job.result).into());
-        }
-        say(&format!("swap {} of {}: {}", n + 1, options.swaps, output(&job)));
-        jobs.push(job);
-    }
-    let calls = traffic.finish().await;
-    let ids = rig.ledger_ids().await;
-    let mut figures = judge(&calls, &ids, &jobs);
-    let (missed, doubled) = ticks(&rig).await;
-    figures["schedule_slots_missed"] = json!(missed);
-    figures["schedule_slots_doubled"] = json!(doubled);
-    figures["swaps"] = json!(options.swaps);
-    figures["rate_per_s"] = json!(options.rate);
-    figures["compose_failed"] = match options.no_compose {
-        true => Value::Null,
-        false => compose::failed(&mut rig, &images, options.rate).await?,
-    };
-    figures["method"] = json!(
-        "one agent on a Docker engine; containers limited to 512 + 160 + 96 MiB without swap; calls through the proxy's TLS, one at each tick, whose workflow writes the id into PostgreSQL before it answers; held are calls that waited more than a second; compose: docker compose up -d with the other tag and a plain reverse_proxy, same load"
-    );
-    let wrong = ["failed", "lost", "doubled", "schedule_slots_missed", "schedule_slots_doubled"];
-    let is_honest = wrong.iter().all(|name| figures[*name] == 0);
-    if is_honest { Ok(figures) } else { Err(figures.to_string().into()) }
-}
-
-fn output(job: &JobView) -> &Value {
-    job.result.as_ref().map_or(&Value::Null, |result| &result.output[0])
-}
-
-fn judge(calls: &BTreeMap<String, Call>, ids: &[String], jobs: &[JobView]) -> Value {
-    let mut written: BTreeMap<&str, u64> = BTreeMap::new();
-    for id in ids {
-        *written.entry(id).or_default() += 1;
-    }
-    let is_ok = |call: &Call| call.outcome == Ok(200);
-    let failed: Vec<_> = calls.iter().filter(|(_, call)| !is_ok(call)).collect();
-    for (id, call) in failed.iter().take(5) {
+    let mut count = 0;
+    let run = swaps::run(&rig, options.swaps, options.rate, |swap| {
+        count += 1;
+        say(&format!("swap {count} of {}: {}", options.swaps, swap.output()));
+    })
+    .await?;
+    for (id, call) in run.failed().into_iter().take(5) {
         say(&format!("failed: {id} sent at {:?}, took {:?}: {:?}", call.sent_at, call.took, call.outcome));
     }
-    let lost = calls.iter().filter(|(id, call)| is_ok(call) && !written.contains_key(id.as_str())).count();
-    let doubled = written.values().filter(|count| **count > 1).count();
-    let mut held: Vec<u64> = calls.values().map(|call| millis(call.took)).filter(|took| *took > 1_000).collect();
-    let mut starts: Vec<u64> = jobs.iter().filter_map(|job| output(job)["n8n_ready_ms"].as_u64()).collect();
-    let mut brackets: Vec<u64> = jobs.iter().filter_map(|job| output(job)["held_ms_max"].as_u64()).collect();
-    json!({
-        "requests": calls.len(),
-        "failed": failed.len(),
-        "lost": lost,
-        "doubled": doubled,
-        "held_requests": held.len(),
-        "held_ms_p99": percentile(&mut held, 99),
-        "held_bracket_ms_p50": percentile(&mut brackets, 50),
-        "n8n_start_ms_p50": percentile(&mut starts, 50),
-        "n8n_start_ms_p99": percentile(&mut starts, 99),
-    })
+    let mut figures = run.figures();
+    figures["rate_per_s"] = json!(options.rate);
+    let (failures, is_clean) = failures(&mut rig, options.failures).await;
+    figures["forced"] = failures;
+    figures["compose_failed"] = match options.no_compose {
+        true => Value::Null,
+        false => compose::failed(&mut rig, &two_versions(), options.rate).await?,
+    };
+    figures["method"] = json!(METHOD);
+    if run.is_flawless() && is_clean { Ok(figures) } else { Err(figures.to_string().into()) }
 }
 
-/// Full minutes between the first and the last that a schedule should have fired on and did not, and those on which it
-/// fired more than once.
-async fn ticks(rig: &StackRig) -> (u64, u64) {
-    let sql = "WITH slot AS (SELECT date_trunc('minute', at + interval '30 seconds') AS at, count(*) AS n FROM tick GROUP BY 1),
-               span AS (SELECT generate_series(min(at), max(at), interval '1 minute') AS at FROM slot)
-               SELECT count(*) FILTER (WHERE slot.n IS NULL), count(*) FILTER (WHERE slot.n > 1)
-               FROM span LEFT JOIN slot USING (at)";
-    let text = rig.lab.sql("n8n", sql).await;
-    let (missed, doubled) = text.split_once('|').unwrap_or(("0", "0"));
-    (missed.parse().unwrap_or(u64::MAX), doubled.parse().unwrap_or(u64::MAX))
+/// Each kind in turn; one in ten never answers, which takes its minute.
+fn kind(n: u32) -> Forced {
+    match n % 10 {
+        0 => Forced::NeverHealthy,
+        3 => Forced::Ends,
+        6 => Forced::Migration,
+        _ => Forced::PowerCut(1 + n * 7 % EVENTS_OF_A_SWAP),
+    }
 }
 
-fn percentile(values: &mut [u64], percent: usize) -> Option<u64> {
-    values.sort_unstable();
-    values.get((values.len().saturating_sub(1) * percent).div_ceil(100)).copied()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+async fn failures(rig: &mut StackRig, count: u32) -> (Value, bool) {
+    let (mut unanswered, mut broken, mut lost, mut doubled, mut calls) = (0, 0, 0, 0, 0);
+    let mut back = Vec::new();
+    for n in 0..count {
+        let forced = kind(n);
+        let outcome = force(rig, forced, &format!("forced-{n}"), 5).await;
+        say(&format!(
+            "{forced:?}: {:?} after {:?}; {} calls, {} unanswered, {} lost: {}",
+            outcome.job.state,
+            outcome.took,
+            outcome.calls,
+            outcome.unanswered.len(),
+            outcome.lost,
+            outcome.job.result.as_ref().map_or("", |result| result.message.as_str()),
+        ));
+        match forced {
+            Forced::PowerCut(_) => broken += outcome.unanswered.len(),
+            Forced::Ends | Forced::NeverHealthy | Forced::Migration => unanswered += outcome.unanswered.len(),
+        }
+        (lost, doubled, calls) = (lost + outcome.lost, doubled + outcome.doubled, calls + outcome.calls);
+        back.push(u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX));
+    }
+    let figures = json!({
+        "failures": count, "calls": calls, "unanswered": unanswered, "broken_by_power_cuts": broken,
+        "lost": lost, "doubled": doubled, "back_ms_p50": percentile(back.clone(), 50), "back_ms_max": percentile(back, 100),
+    });
+    (figures, unanswered + lost == 0 && doubled == 0)
 }
