@@ -100,7 +100,12 @@ impl<W: World> Exec<'_, W> {
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(self.world.proxy().is_held().unwrap_or(false))
+        if self.world.proxy().is_held().unwrap_or(false) {
+            return Ok(true);
+        }
+        // One that does not answer is its container's matter.
+        let running = self.world.proxy().config().await;
+        Ok(running.is_ok_and(|running| running != routes::config(settings, &stack)))
     }
 
     async fn put_right(&self, settings: &StackSettings, stack: &StackRow) -> Result<Vec<String>, EffectError> {
