@@ -242,3 +242,20 @@ pub const AUDIT_PRUNE_ROWS: i64 = 128;
 
 /// Refusals of one kind that come within this time are one entry of the hub's audit, with their number.
 pub const DENIALS_WINDOW_MS: i64 = 60 * 1000;
+
+/// Jobs that may start within a second, over all queues, unless operators say otherwise (protocol.md, "Queues").
+pub const STARTS_PER_S: u32 = 200;
+
+/// The most that they can say: beyond what one hub can hand out.
+pub const STARTS_PER_S_MAX: u32 = 100_000;
+
+/// The largest number in flight that operators can give a queue: beyond what one hub can hold connected.
+pub const IN_FLIGHT_MAX: u32 = 1_000_000;
+
+/// How long an accepted job holds its place in flight without a sign of life from its droplet: three heartbeats.
+pub const RUN_LEASE_MS: i64 = 3 * 60 * 1000;
+
+/// First and largest bound of the wait before a job is handed out again, in milliseconds, before jitter.
+pub const RETRY_MS_MIN: u64 = 1_000;
+/// See [`RETRY_MS_MIN`]: five hand-outs at a minute each stay within the patience of whoever waits for the job.
+pub const RETRY_MS_MAX: u64 = 60_000;

@@ -21,6 +21,7 @@ pub mod registry;
 pub mod rig;
 pub mod scenario;
 pub mod stack;
+pub mod swarm;
 pub mod traffic;
 
 use std::time::{Duration, Instant};

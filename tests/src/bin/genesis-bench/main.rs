@@ -3,6 +3,7 @@
 mod attack;
 mod compose;
 mod crash_proofs;
+mod fleet;
 mod fuzz;
 mod journal;
 mod kill9;
@@ -63,6 +64,9 @@ enum Bench {
         after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
     )]
     Swap(swap::Options),
+    /// The real hub with many connected agents: processor time, memory, and how fast commands arrive.
+    #[command(after_help = "Example: genesis-bench fleet --agents 15000")]
+    Fleet(fleet::Options),
     /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
     #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
     Fuzz(fuzz::Options),
@@ -83,6 +87,7 @@ fn main() -> ExitCode {
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
         Bench::Swap(options) => swap::run(&options),
+        Bench::Fleet(options) => fleet::run(&options),
         Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {
