@@ -15,8 +15,11 @@ pub mod denials;
 pub mod error;
 pub mod hub;
 pub mod notify;
+pub mod pace;
 pub mod queue;
 pub mod random;
+pub mod rollout;
+pub mod rollouts;
 pub mod serve;
 pub mod setup;
 #[cfg(feature = "sim")]

@@ -259,3 +259,22 @@ pub const RUN_LEASE_MS: i64 = 3 * 60 * 1000;
 pub const RETRY_MS_MIN: u64 = 1_000;
 /// See [`RETRY_MS_MIN`]: five hand-outs at a minute each stay within the patience of whoever waits for the job.
 pub const RETRY_MS_MAX: u64 = 60_000;
+
+/// Share of failures at which a rollout pauses, and at which it is aborted (protocol.md, "Queues").
+pub const ROLLOUT_PAUSE_AT: f64 = 0.05;
+/// See [`ROLLOUT_PAUSE_AT`].
+pub const ROLLOUT_ABORT_AT: f64 = 0.10;
+
+/// Answers below which a rollout's share of failures is not judged: 2 of 20 are the 10 % that abort it.
+pub const ROLLOUT_MIN_SAMPLE: u32 = 20;
+
+/// Seconds after which a job that was handed out and is not answered counts as failed (spec: 120 s).
+pub const ROLLOUT_VERIFY_S: u32 = 120;
+
+/// Droplets in one batch of the strategies `high` and `low`, and seconds between batches (spec: 100 and 30 s).
+pub const ROLLOUT_BATCH: u32 = 100;
+/// See [`ROLLOUT_BATCH`].
+pub const ROLLOUT_PAUSE_S: u32 = 30;
+
+/// Waves of one rollout: 15,000 droplets in batches of 100 are 150; 1,024 reach over 100,000.
+pub const ROLLOUT_WAVES_MAX: usize = 1_024;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use genesis_shared::id::{BundleId, WorkspaceId};
-use genesis_shared::limits::{LEASE_TTL_MS, RUN_LEASE_MS};
+use genesis_shared::limits::RUN_LEASE_MS;
 use genesis_shared::timestamp::Timestamp;
 
 use super::{Limits, Queue};
@@ -72,9 +72,12 @@ impl Ring {
         taken
     }
 
-    fn remove(&mut self, bundle: BundleId, job: i64) {
+    /// Takes a job out that waits for this poll; a newer poll of the droplet may have taken its place.
+    fn remove(&mut self, bundle: BundleId, job: i64, asker: Asker) {
         if let Some(jobs) = self.bundles.get_mut(&bundle) {
-            jobs.remove(&job);
+            if jobs.get(&job) == Some(&asker) {
+                jobs.remove(&job);
+            }
             if jobs.is_empty() {
                 self.bundles.remove(&bundle);
             }
@@ -93,9 +96,11 @@ struct Asking {
 #[derive(Debug)]
 pub struct Governor {
     limits: Limits,
+    lease_ms: i64,
     /// Starts within the last second, oldest first.
     starts: VecDeque<Timestamp>,
     slots: BTreeMap<i64, Slot>,
+    ends: BTreeSet<(Timestamp, i64)>,
     of_workspace: BTreeMap<WorkspaceId, BTreeSet<i64>>,
     in_flight: BTreeMap<Queue, u32>,
     rings: BTreeMap<Place, Ring>,
@@ -116,12 +121,14 @@ pub struct Load {
 }
 
 impl Governor {
-    /// With nothing in flight.
-    pub fn new(limits: Limits) -> Self {
+    /// With nothing in flight; a hand-out or a sign of life is good for `lease_ms`.
+    pub fn new(limits: Limits, lease_ms: i64) -> Self {
         Self {
             limits,
+            lease_ms,
             starts: VecDeque::new(),
             slots: BTreeMap::new(),
+            ends: BTreeSet::new(),
             of_workspace: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             rings: BTreeMap::new(),
@@ -193,7 +200,7 @@ impl Governor {
         let waiting = self.askers.get_mut(&asker).map(|asking| std::mem::take(&mut asking.waiting));
         for (place, bundle, job) in waiting.unwrap_or_default() {
             if let Some(ring) = self.rings.get_mut(&place) {
-                ring.remove(bundle, job);
+                ring.remove(bundle, job, asker);
             }
         }
     }
@@ -211,7 +218,7 @@ impl Governor {
             let workspace = asking.workspace;
             woken.insert(workspace);
             self.starts.push_back(now);
-            self.occupy(job, Slot { queue: place.1, workspace, until: now.plus_millis(LEASE_TTL_MS) });
+            self.occupy(job, Slot { queue: place.1, workspace, until: now.plus_millis(self.lease_ms) });
         }
         woken
     }
@@ -257,9 +264,9 @@ impl Governor {
     }
 
     fn occupy(&mut self, job: i64, slot: Slot) {
-        if let Some(before) = self.slots.insert(job, slot) {
-            *self.in_flight.entry(before.queue).or_default() -= 1;
-        }
+        self.release(job);
+        self.slots.insert(job, slot);
+        self.ends.insert((slot.until, job));
         *self.in_flight.entry(slot.queue).or_default() += 1;
         self.of_workspace.entry(slot.workspace).or_default().insert(job);
     }
@@ -267,6 +274,7 @@ impl Governor {
     /// A job is not in flight any more: it has ended, or was taken back.
     pub fn release(&mut self, job: i64) {
         let Some(slot) = self.slots.remove(&job) else { return };
+        self.ends.remove(&(slot.until, job));
         if let Some(count) = self.in_flight.get_mut(&slot.queue) {
             *count = count.saturating_sub(1);
         }
@@ -287,15 +295,19 @@ impl Governor {
     pub fn alive(&mut self, workspace: WorkspaceId, now: Timestamp) {
         for job in self.of_workspace.get(&workspace).into_iter().flatten() {
             if let Some(slot) = self.slots.get_mut(job) {
-                slot.until = slot.until.max(now.plus_millis(LEASE_TTL_MS));
+                self.ends.remove(&(slot.until, *job));
+                slot.until = slot.until.max(now.plus_millis(self.lease_ms));
+                self.ends.insert((slot.until, *job));
             }
         }
     }
 
     /// Frees what silent droplets hold.
     fn expire(&mut self, now: Timestamp) {
-        let over: Vec<i64> = self.slots.iter().filter(|(_, slot)| slot.until <= now).map(|(job, _)| *job).collect();
-        over.into_iter().for_each(|job| self.release(job));
+        while let Some((until, job)) = self.ends.first().copied().filter(|(until, _)| *until <= now) {
+            self.ends.remove(&(until, job));
+            self.release(job);
+        }
     }
 
     /// How each queue is doing.

@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use genesis_shared::limits::LEASE_TTL_MS;
+
 use super::*;
+
+fn new(limits: Limits) -> Governor {
+    Governor::new(limits, LEASE_TTL_MS)
+}
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_000_000 + millis)
@@ -40,7 +46,7 @@ fn narrow(in_flight: u32) -> Limits {
 #[test]
 fn g1_never_more_starts_within_any_second_than_allowed() {
     let limits = Limits { starts_per_s: 10, template: 1000, ..Limits::default() };
-    let mut governor = Governor::new(limits);
+    let mut governor = new(limits);
     let mut starts: Vec<i64> = Vec::new();
     let mut job = 0;
     // Irregular looks over five seconds, with more waiting than can start.
@@ -64,7 +70,7 @@ fn g1_never_more_starts_within_any_second_than_allowed() {
 
 #[test]
 fn g1_tells_when_the_next_may_start_and_goes_on_over_a_restart() {
-    let mut governor = Governor::new(Limits { starts_per_s: 1, ..Limits::default() });
+    let mut governor = new(Limits { starts_per_s: 1, ..Limits::default() });
     governor.found_start(at(0));
     let asker = poll(&mut governor, 1, &[candidate(1, Queue::Template, 3, 1)]);
     assert!(started(&mut governor, &[asker], at(999)).is_empty());
@@ -75,7 +81,7 @@ fn g1_tells_when_the_next_may_start_and_goes_on_over_a_restart() {
 
 #[test]
 fn g2_a_queue_never_has_more_in_flight_and_an_end_makes_room() {
-    let mut governor = Governor::new(narrow(2));
+    let mut governor = new(narrow(2));
     let askers: Vec<Asker> =
         (1..=5).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, 1)])).collect();
     assert_eq!(started(&mut governor, &askers, at(0)), [1, 2]);
@@ -93,7 +99,7 @@ fn g2_a_queue_never_has_more_in_flight_and_an_end_makes_room() {
 
 #[test]
 fn g2_a_silent_droplet_frees_its_place_and_a_sign_of_life_keeps_it() {
-    let mut governor = Governor::new(narrow(1));
+    let mut governor = new(narrow(1));
     let askers = [1, 2].map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, 1)]));
     assert_eq!(started(&mut governor, &askers, at(0)), [1]);
     governor.alive(workspace(1), at(50_000));
@@ -107,7 +113,7 @@ fn g2_a_silent_droplet_frees_its_place_and_a_sign_of_life_keeps_it() {
 
 #[test]
 fn g3_a_critical_job_goes_before_a_rollout_in_every_queue() {
-    let mut governor = Governor::new(Limits { starts_per_s: 1, ..Limits::default() });
+    let mut governor = new(Limits { starts_per_s: 1, ..Limits::default() });
     let rollout: Vec<Asker> =
         (1..=50).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, 1)])).collect();
     let critical = poll(&mut governor, 99, &[candidate(99, Queue::Security, 1, 2)]);
@@ -118,7 +124,7 @@ fn g3_a_critical_job_goes_before_a_rollout_in_every_queue() {
 
 #[test]
 fn g3_a_critical_job_waits_for_one_lease_of_its_queue_at_most() {
-    let mut governor = Governor::new(narrow(10));
+    let mut governor = new(narrow(10));
     let rollout: Vec<Asker> =
         (1..=50).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, 1)])).collect();
     let under_way = started(&mut governor, &rollout, at(0));
@@ -126,7 +132,7 @@ fn g3_a_critical_job_waits_for_one_lease_of_its_queue_at_most() {
     let critical = poll(&mut governor, 99, &[candidate(99, Queue::Template, 1, 2)]);
     assert!(started(&mut governor, &[critical], at(1)).is_empty());
     // Whichever ends first, by itself or because its droplet is silent.
-    let mut by_itself = Governor::new(narrow(10));
+    let mut by_itself = new(narrow(10));
     let again: Vec<Asker> =
         (1..=50).map(|n| poll(&mut by_itself, n, &[candidate(n.into(), Queue::Template, 3, 1)])).collect();
     started(&mut by_itself, &again, at(0));
@@ -138,7 +144,7 @@ fn g3_a_critical_job_waits_for_one_lease_of_its_queue_at_most() {
 
 #[test]
 fn g4_bundles_take_turns_whatever_their_size() {
-    let mut governor = Governor::new(narrow(20));
+    let mut governor = new(narrow(20));
     // A big bundle that came first, and a small one.
     let mut askers: Vec<Asker> =
         (1..=100).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, 1)])).collect();
@@ -151,7 +157,7 @@ fn g4_bundles_take_turns_whatever_their_size() {
 
 #[test]
 fn g4_each_droplet_gets_its_first_job_before_any_gets_its_second() {
-    let mut governor = Governor::new(narrow(5));
+    let mut governor = new(narrow(5));
     let many: Vec<Candidate> = (1..=4).map(|n| candidate(n, Queue::Template, 3, u8::try_from(n).unwrap())).collect();
     let mut askers = vec![poll(&mut governor, 1, &many)];
     askers.extend((10..13).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, n)])));
@@ -162,7 +168,7 @@ fn g4_each_droplet_gets_its_first_job_before_any_gets_its_second() {
 
 #[test]
 fn g4_queues_of_one_urgency_take_turns() {
-    let mut governor = Governor::new(Limits { starts_per_s: 10, ..Limits::default() });
+    let mut governor = new(Limits { starts_per_s: 10, ..Limits::default() });
     let mut askers: Vec<Asker> =
         (1..=50).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Health, 4, 1)])).collect();
     askers.extend((101..=150).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Metric, 4, 2)])));
@@ -172,7 +178,7 @@ fn g4_queues_of_one_urgency_take_turns() {
 
 #[test]
 fn g5_a_poll_that_ends_gives_back_what_it_did_not_take() {
-    let mut governor = Governor::new(narrow(1));
+    let mut governor = new(narrow(1));
     let gone = poll(&mut governor, 1, &[candidate(1, Queue::Template, 3, 1)]);
     assert_eq!(governor.dispatch(at(0)), [workspace(1)].into());
     let waits = poll(&mut governor, 2, &[candidate(2, Queue::Template, 3, 1)]);
@@ -190,7 +196,7 @@ fn g5_a_poll_that_ends_gives_back_what_it_did_not_take() {
 
 #[test]
 fn limits_change_while_it_runs_and_nothing_held_is_lost() {
-    let mut governor = Governor::new(narrow(0));
+    let mut governor = new(narrow(0));
     let askers: Vec<Asker> =
         (1..=3).map(|n| poll(&mut governor, n, &[candidate(n.into(), Queue::Template, 3, 1)])).collect();
     assert!(started(&mut governor, &askers, at(0)).is_empty(), "0 holds the queue");
@@ -211,7 +217,7 @@ fn random_histories_keep_its_books() {
         (state >> 33) % below
     };
     let limits = Limits { starts_per_s: 20, template: 7, security: 3, ..Limits::default() };
-    let mut governor = Governor::new(limits);
+    let mut governor = new(limits);
     let mut askers: Vec<Asker> = Vec::new();
     for step in 0..20_000_i64 {
         let now = at(step * 13);
@@ -241,6 +247,7 @@ fn random_histories_keep_its_books() {
             assert_eq!(governor.in_flight.get(&queue).copied().unwrap_or(0), held);
             assert!(held <= limits.in_flight(queue));
         }
+        assert_eq!(governor.ends.len(), governor.slots.len());
         assert_eq!(governor.of_workspace.values().map(BTreeSet::len).sum::<usize>(), governor.slots.len());
     }
 }
