@@ -20,6 +20,7 @@ use crate::notify::Notifier;
 use crate::pace::Pace;
 use crate::setup;
 use crate::store::{Remembered, Store, StoreError};
+use crate::watching::Watching;
 
 /// The hub's parts. Clones share them.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct Parts {
     pub denials: Denials,
     /// Who may start now.
     pub pace: Pace,
+    /// Who is heard of.
+    pub watching: Watching,
     stopping: watch::Sender<bool>,
 }
 
@@ -101,7 +104,20 @@ impl Hub {
         let denials = Denials::default();
         let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
         let pace = Pace::new(&remembered, settings.lease_ttl_ms, started_at);
-        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, denials, pace, stopping })))
+        let interval_ms = i64::try_from(settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
+        let watching = Watching::new(&remembered, interval_ms, started_at);
+        Ok(Self(Arc::new(Parts {
+            settings,
+            store,
+            clock,
+            notifier,
+            delivery,
+            started_at,
+            denials,
+            pace,
+            watching,
+            stopping,
+        })))
     }
 
     /// Asks waiting polls to end.

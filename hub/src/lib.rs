@@ -28,3 +28,5 @@ pub mod store;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod watch;
+pub mod watching;

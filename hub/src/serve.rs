@@ -27,7 +27,7 @@ use crate::config::Settings;
 use crate::hub::{Hub, OpenError};
 use crate::store::StoreError;
 use crate::sweep;
-use crate::{pace, rollouts};
+use crate::{pace, rollouts, watching};
 
 /// Streams that one HTTP/2 connection may hold open at once: a droplet needs a poll and two reports.
 const STREAMS_MAX: u32 = 64;
@@ -110,12 +110,15 @@ pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, Ser
     let hub = Hub::open(settings, clock)?;
     let (served, sweeper) = (hub.clone(), tokio::spawn(sweep::run(hub.clone())));
     let (pump, waves) = (tokio::spawn(pace::run(hub.clone())), tokio::spawn(rollouts::run(hub.clone())));
+    let watch = tokio::spawn(watching::run(hub.clone()));
     let task = tokio::spawn(async move {
         accept(&served, listener, acceptor).await;
         if sweeper.await.is_err() {
             tracing::error!("the sweeper panicked");
         }
-        for (task, what) in [(pump, "the pump of the queues"), (waves, "the task of the rollouts")] {
+        for (task, what) in
+            [(pump, "the pump of the queues"), (waves, "the task of the rollouts"), (watch, "the watch")]
+        {
             if task.await.is_err() {
                 tracing::error!("{what} panicked");
             }

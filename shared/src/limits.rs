@@ -278,3 +278,16 @@ pub const ROLLOUT_PAUSE_S: u32 = 30;
 
 /// Waves of one rollout: 15,000 droplets in batches of 100 are 150; 1,024 reach over 100,000.
 pub const ROLLOUT_WAVES_MAX: usize = 1_024;
+
+/// What a sign of life may be late by before anybody notices: a clock that is 2 % slow beats every 61.2 s, 3.6 s late
+/// after three; a reconnection takes up to 10 s.
+pub const WATCH_GRACE_MS: i64 = 15 * 1000;
+
+/// Heartbeats that are missing when a droplet is silent (protocol.md, "Health").
+pub const MISSED_BEATS_SILENT: i64 = 3;
+
+/// One in so many that fall silent within one heartbeat interval are a mass silence: 5 % (protocol.md, "Health").
+pub const MASS_SILENCE_SHARE: usize = 20;
+
+/// Fewer than this never are: a small fleet's first two failures must not freeze it.
+pub const MASS_SILENCE_MIN: usize = 10;

@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod health;
 pub mod heartbeat;
 pub mod jobs;
+pub mod lifecycle;
 pub mod openapi;
 pub mod page;
 pub mod queues;
@@ -22,7 +23,7 @@ pub mod trust_root;
 use std::net::IpAddr;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::hub::Hub;
 
@@ -43,6 +44,7 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/v1/droplets/{droplet_id}", get(droplets::show))
         .route("/api/v1/droplets/{droplet_id}/provisioning-token", post(droplets::provisioning_token))
         .route("/api/v1/droplets/{droplet_id}/resume", post(droplets::resume))
+        .route("/api/v1/droplets/{droplet_id}/lifecycle", put(lifecycle::set))
         .route("/api/v1/droplets/{droplet_id}/escrow", get(droplets::escrow))
         .route("/api/v1/bundles", post(bundles::push))
         .route("/api/v1/jobs", get(jobs::list))

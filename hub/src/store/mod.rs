@@ -27,6 +27,7 @@ pub mod rollouts;
 pub mod settings;
 pub mod tokens;
 pub mod trust;
+pub mod watched;
 
 mod sqlite;
 mod writer;
@@ -34,11 +35,14 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use genesis_shared::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
-use crate::queue::Limits;
 use sqlite::Conn;
 use writer::{Haste, Writer};
+
+use crate::queue::Limits;
+use crate::watch::Watched;
 
 /// Reads that run at the same time; each has its own connection. Reads take well below a millisecond, so a few do.
 const READERS_MAX: usize = 4;
@@ -62,11 +66,16 @@ pub struct Remembered {
     pub in_flight: Vec<leases::InFlight>,
     /// The limits that operators have set.
     pub limits: Option<Limits>,
+    /// Droplets that have enrolled.
+    pub watched: Vec<Watched>,
+    /// When anybody was heard of last.
+    pub heard_at: Option<Timestamp>,
 }
 
 impl Remembered {
     fn read(conn: &Conn) -> Result<Self, StoreError> {
-        Ok(Self { in_flight: leases::in_flight(conn)?, limits: settings::limits(conn)? })
+        let (in_flight, limits) = (leases::in_flight(conn)?, settings::limits(conn)?);
+        Ok(Self { in_flight, limits, watched: watched::watched(conn)?, heard_at: watched::heard_at(conn)? })
     }
 }
 

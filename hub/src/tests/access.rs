@@ -37,6 +37,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/droplets/{droplet_id}", "???ww+ss+"),
     ("POST", "/api/v1/droplets/{droplet_id}/provisioning-token", "???wwss++"),
     ("POST", "/api/v1/droplets/{droplet_id}/resume", "???wwsss+"),
+    ("PUT", "/api/v1/droplets/{droplet_id}/lifecycle", "???wws+s+"),
     ("GET", "/api/v1/droplets/{droplet_id}/escrow", "???wwsss+"),
     ("POST", "/api/v1/bundles", "???wws+s+"),
     ("GET", "/api/v1/jobs", "???ww+ss+"),
@@ -69,6 +70,7 @@ fn body(world: &World, droplet: &Droplet, path: &str) -> String {
             format!("{{\"workspace_id\":\"{}\",\"droplet_id\":\"new\"}}", crate::random::job_id())
         }
         "/api/v1/droplets/{droplet_id}/resume" => "{\"reason\":\"x\"}".into(),
+        "/api/v1/droplets/{droplet_id}/lifecycle" => "{\"lifecycle\":\"waking\",\"reason\":\"x\"}".into(),
         "/api/v1/queues" => serde_json::to_string(&crate::queue::Limits::default()).unwrap(),
         "/api/v1/trust-root" => world.root_document(1),
         _ => "{}".into(),

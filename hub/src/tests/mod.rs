@@ -13,4 +13,5 @@ mod restart;
 mod results;
 mod serving;
 mod storing;
+mod watching;
 mod world;
