@@ -187,6 +187,9 @@ impl Hub {
             // The next sweep does what this one could not.
             Err(error) => tracing::warn!(error = %Chain(&error), "the sweep failed"),
         }
+        if let Err(error) = self.store.prune(self.settings.retention, self.clock.now()).await {
+            tracing::warn!(error = %Chain(&error), "nothing was pruned");
+        }
         self.advance_rollouts().await;
         // What silent droplets held has become free with time.
         self.dispatch();

@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::api::{self, Peer};
@@ -216,6 +217,40 @@ struct Connection {
 }
 
 impl Connection {
+    /// The connection, once TLS is established and something is asked.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+        slow: Duration,
+    ) -> Option<Box<TlsStream<TcpStream>>> {
+        let peer = self.peer;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "no TCP_NODELAY");
+        }
+        let mut stream = match tokio::time::timeout(slow, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "the TLS handshake took too long");
+                return None;
+            }
+        };
+        // Waiting for the first bytes has no limit of its own in either protocol.
+        let first = tokio::select! {
+            first = tokio::time::timeout(slow, stream.fill_buf()) => first,
+            () = self.hub.stopped() => return None,
+        };
+        if !matches!(first, Ok(Ok(_))) {
+            tracing::debug!(%peer, "nothing was asked in time");
+            return None;
+        }
+        Some(stream)
+    }
+
     async fn serve(
         self,
         stream: TcpStream,
@@ -224,22 +259,8 @@ impl Connection {
         slow: Duration,
     ) {
         let peer = self.peer;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "no TCP_NODELAY");
-        }
-        let mut stream = match tokio::time::timeout(slow, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
-            Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
-        };
-        // Waiting for the first bytes has no limit of its own in either protocol.
-        let first = tokio::select! {
-            first = tokio::time::timeout(slow, stream.fill_buf()) => first,
-            () = self.hub.stopped() => return,
-        };
-        if !matches!(first, Ok(Ok(_))) {
-            return tracing::debug!(%peer, "nothing was asked in time");
-        }
+        // Boxed, and gone when it is done: what a handshake needs would else lie in the task for as long as it lives.
+        let Some(stream) = Box::pin(self.shake_hands(stream, acceptor, slow)).await else { return };
         let router = self.router;
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);

@@ -68,7 +68,7 @@ async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<(Vec
     let waiter = hub.notifier.waiter(token.workspace);
     let turn = hub.turn(token.workspace);
     let mut over = std::pin::pin!(tokio::time::sleep(longest));
-    let mut is_first = true;
+    let (mut is_first, mut has_asked) = (true, false);
     loop {
         let mut woken = std::pin::pin!(waiter.notify().notified());
         // Before the look, or what is queued between look and wait would be missed.
@@ -81,12 +81,17 @@ async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<(Vec
         if !gets_nothing {
             // At the start of a poll, and not when it was woken: a poll that still waits has not been answered.
             if is_first && due.unconfirmed {
-                hub.pace.release(hub.store.take_back(token.workspace, now).await?);
+                hub.pace.release(Box::pin(hub.store.take_back(token.workspace, now)).await?);
                 due = hub.store.due(token.workspace, now).await?;
             }
-            let leased = turn.lease(&due.candidates).await?;
-            if !leased.is_empty() {
-                return Ok((leased, due.quarantined));
+            // Boxed: most polls wait for nothing, and there is one for each droplet.
+            // What it asked for before and is not due any more has to be taken out, though.
+            if has_asked || !due.candidates.is_empty() {
+                has_asked = true;
+                let leased = Box::pin(turn.lease(&due.candidates)).await?;
+                if !leased.is_empty() {
+                    return Ok((leased, due.quarantined));
+                }
             }
         }
         is_first = false;

@@ -15,9 +15,9 @@ use crate::queue::{self, Candidate, Event, Queue};
 use crate::random;
 
 /// Jobs that one sweep moves at most; the next sweep takes the rest. Keeps one change below some 50 ms.
-const SWEEP_MAX: i64 = 1000;
-/// Outbox records are kept so long after they were applied, for looking into what went wrong.
-const RECORD_KEEP_MS: i64 = 30 * 24 * 3600 * 1000;
+pub(super) const SWEEP_MAX: i64 = 1000;
+/// Provisioning tokens are kept so long after their end: who presents one is told that it has ended.
+const PROVISIONING_KEEP_MS: i64 = 30 * 24 * 3600 * 1000;
 
 /// A quarantined droplet gets only what looks.
 const ALLOWED: &str = "((SELECT quarantine FROM droplet d WHERE d.workspace_id = job.workspace_id) IS NULL
@@ -124,6 +124,10 @@ fn due(db: &Conn, workspace: WorkspaceId, now: Timestamp) -> Result<Due, StoreEr
         Ok(Candidate { job: row.get(0)?, queue: text(row, 1)?, priority: row.get(2)?, bundle: text(row, 3)? })
     })?;
     let candidates = rows.collect::<Result<Vec<_>, _>>()?;
+    if !candidates.is_empty() {
+        // Whoever has something to ask for is woken when it may start, and looks again then.
+        return Ok(Due { quarantined, unconfirmed, candidates, next_at: None });
+    }
     let sql = "SELECT min(max(not_before, retry_at)) FROM job WHERE workspace_id = ?1 AND state = 'queued' AND held = 0
                AND max(not_before, retry_at) > ?2 AND not_after >= ?2";
     let next_at = db.prepare_cached(sql)?.query_row(params![workspace, millis], |row| time_or_none(row, 0))?;
@@ -203,16 +207,7 @@ fn sweep(db: &Conn, now: Timestamp) -> Result<Swept, StoreError> {
     )?;
     move_all(db, &over, Event::Tick, now)?;
     delete(db, "DELETE FROM sidecar_token WHERE expires_at <= ?", [now.millis()])?;
-    delete(db, "DELETE FROM provisioning_token WHERE expires_at <= ?", [now.millis() - RECORD_KEEP_MS])?;
-    // A deposit for the recovery key is made once and needed years later.
-    delete(
-        db,
-        "DELETE FROM record WHERE (droplet_id, enrolment, seq) IN (
-            SELECT droplet_id, enrolment, seq FROM record
-            WHERE stored_at < ? AND body ->> '$.record.escrow' IS NULL LIMIT ?)",
-        params![now.millis() - RECORD_KEEP_MS, SWEEP_MAX],
-    )?;
-    delete(db, "DELETE FROM former_record WHERE set_aside_at < ?", [now.millis() - RECORD_KEEP_MS])?;
+    delete(db, "DELETE FROM provisioning_token WHERE expires_at <= ?", [now.millis() - PROVISIONING_KEEP_MS])?;
     delete(
         db,
         "DELETE FROM event WHERE number <= (SELECT coalesce(max(number), 0) FROM event) - ?",
@@ -268,7 +263,7 @@ impl Store {
         self.write(move |db| lease(db, &jobs, until, now)).await
     }
 
-    /// Ends what ran out: leases, bundles, tokens, old records.
+    /// Ends what ran out: leases, bundles, tokens, old events.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -22,6 +22,7 @@ pub mod events;
 pub mod jobs;
 pub mod leases;
 pub mod lives;
+pub mod prune;
 pub mod results;
 pub mod rollouts;
 pub mod settings;
@@ -203,6 +204,27 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.read(|db| Ok(db.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
+}
+
+/// Copies a database, which others may be using, as of this moment to a new file, without what is free in it.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let conn = sqlite::open_reader(from)?;
+    let target = to.to_str().ok_or_else(|| StoreError::Unavailable("its path is not UTF-8".into()))?;
+    conn.execute("VACUUM INTO ?", [target])?;
+    Ok(())
+}
+
+/// Reads a whole database and compares it with itself.
+///
+/// # Errors
+/// [`StoreError::Broken`] with the first thing that is wrong.
+pub fn verify_file(path: &Path) -> Result<(), StoreError> {
+    let conn = sqlite::open_reader(path)?;
+    let found: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::Broken(found)) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

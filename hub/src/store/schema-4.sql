@@ -29,3 +29,6 @@ CREATE TABLE setting (
 
 -- What its operators say it is doing, as JSON; NULL where nothing special is.
 ALTER TABLE droplet ADD COLUMN lifecycle TEXT;
+
+-- For pruning: what ended first.
+CREATE INDEX job_finished ON job (finished_at) WHERE finished_at IS NOT NULL;

@@ -7,6 +7,7 @@ mod excluded;
 mod identity;
 mod input;
 mod jobs;
+mod keeping;
 mod pacing;
 mod push;
 mod restart;

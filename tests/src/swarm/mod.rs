@@ -6,6 +6,7 @@
 //! verified, and work is a pause whose length and end are scripted.
 
 mod agent;
+pub mod kills;
 mod ledger;
 mod link;
 mod script;

@@ -105,6 +105,11 @@ impl Stage {
         self.hub = HubProcess(serve(self.folder.path(), &self.config, self.addr).await.0);
     }
 
+    /// `kill -9`.
+    pub fn kill_hub(&mut self) {
+        self.hub.kill();
+    }
+
     /// The hub's data folder.
     pub fn hub_dir(&self) -> PathBuf {
         self.folder.path().join("hub")
