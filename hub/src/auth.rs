@@ -118,6 +118,7 @@ impl FromRequestParts<Hub> for Sidecar {
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, ApiError> {
         match bearer(parts, hub).await? {
             Bearer::Sidecar(mut token) => {
+                hub.watching.heard(token.workspace, hub.clock.now());
                 if !token.used {
                     hub.store.first_use(&token, hub.clock.now()).await?;
                 }

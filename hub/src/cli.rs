@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use genesis_hub::auth::Scope;
+use genesis_hub::backup;
 use genesis_hub::clock::Clock;
 use genesis_hub::config::{DELIVERY_KID, Raw, Settings};
 use genesis_hub::random;
@@ -31,6 +32,7 @@ Examples:
   genesis-hub init --data-dir /var/lib/genesis-hub --host hub.example.com
   genesis-hub token create --data-dir /var/lib/genesis-hub --name ci --scope read --scope submit
   genesis-hub serve --data-dir /var/lib/genesis-hub --listen 0.0.0.0:8443
+  genesis-hub backup --data-dir /var/lib/genesis-hub --to /backup/hub-2026-11-25
 
 Logs go to stderr; RUST_LOG chooses what is logged (default: info). No token, secret or bundle is ever logged.";
 
@@ -61,6 +63,24 @@ enum Command {
     /// Create, list and revoke API tokens; works while the hub runs.
     #[command(subcommand)]
     Token(Token),
+    /// Copy the hub to a new folder while it runs; prints one JSON object. The copy is as secret as the hub's folder.
+    Backup {
+        /// The hub's folder.
+        #[arg(long, env = "GENESIS_HUB_DATA_DIR")]
+        data_dir: PathBuf,
+        /// The copy; must not exist yet.
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Make a hub's folder from a copy, after verifying it; prints one JSON object.
+    Restore {
+        /// The copy.
+        #[arg(long)]
+        from: PathBuf,
+        /// The hub's folder; must not exist yet.
+        #[arg(long, env = "GENESIS_HUB_DATA_DIR")]
+        data_dir: PathBuf,
+    },
     /// Serve; prints {"listening":"ADDRESS:PORT"} once it listens.
     Serve(Serve),
 }
@@ -147,6 +167,8 @@ pub fn run(cli: Cli) -> ExitCode {
         match cli.command {
             Command::Init(init) => make(init).await,
             Command::Token(token) => tokens(token).await,
+            Command::Backup { data_dir, to } => print(&backup::backup(&data_dir, &to)?),
+            Command::Restore { from, data_dir } => print(&backup::restore(&from, &data_dir)?),
             Command::Serve(serve) => serve_until_signal(serve).await,
         }
     };

@@ -17,8 +17,10 @@ use crate::delivery::{DeliveryError, DeliveryKey};
 use crate::denials::{Counted, Denials};
 use crate::error::ApiError;
 use crate::notify::Notifier;
+use crate::pace::Pace;
 use crate::setup;
-use crate::store::{Store, StoreError};
+use crate::store::{Remembered, Store, StoreError};
+use crate::watching::Watching;
 
 /// The hub's parts. Clones share them.
 #[derive(Clone, Debug)]
@@ -41,6 +43,10 @@ pub struct Parts {
     pub started_at: Timestamp,
     /// Refused requests that are not in the audit yet.
     pub denials: Denials,
+    /// Who may start now.
+    pub pace: Pace,
+    /// Who is heard of.
+    pub watching: Watching,
     stopping: watch::Sender<bool>,
 }
 
@@ -72,8 +78,9 @@ impl Hub {
     /// [`OpenError`].
     pub fn open(settings: Settings, clock: Clock) -> Result<Self, OpenError> {
         let database = setup::database(&settings.data_dir);
-        let store = Store::open(&database).map_err(|e| OpenError::Store(database.display().to_string(), e))?;
-        Self::with(settings, clock, store)
+        let opened = Store::open_remembering(&database);
+        let opened = opened.map_err(|e| OpenError::Store(database.display().to_string(), e))?;
+        Self::with(settings, clock, opened)
     }
 
     /// **For simulations only**: the same hub without threads; see [`Store::inline`].
@@ -83,11 +90,12 @@ impl Hub {
     #[cfg(feature = "sim")]
     pub fn open_inline(settings: Settings, clock: Clock) -> Result<Self, OpenError> {
         let database = setup::database(&settings.data_dir);
-        let store = Store::inline(&database).map_err(|e| OpenError::Store(database.display().to_string(), e))?;
-        Self::with(settings, clock, store)
+        let opened = Store::inline(&database);
+        let opened = opened.map_err(|e| OpenError::Store(database.display().to_string(), e))?;
+        Self::with(settings, clock, opened)
     }
 
-    fn with(settings: Settings, clock: Clock, store: Store) -> Result<Self, OpenError> {
+    fn with(settings: Settings, clock: Clock, (store, remembered): (Store, Remembered)) -> Result<Self, OpenError> {
         let name = |path: &Path| path.display().to_string();
         let key_file = setup::delivery_key(&settings.data_dir);
         let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
@@ -95,7 +103,21 @@ impl Hub {
         let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
         let denials = Denials::default();
         let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
-        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, denials, stopping })))
+        let pace = Pace::new(&remembered, settings.lease_ttl_ms, started_at);
+        let interval_ms = i64::try_from(settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
+        let watching = Watching::new(&remembered, interval_ms, started_at);
+        Ok(Self(Arc::new(Parts {
+            settings,
+            store,
+            clock,
+            notifier,
+            delivery,
+            started_at,
+            denials,
+            pace,
+            watching,
+            stopping,
+        })))
     }
 
     /// Asks waiting polls to end.
@@ -158,9 +180,18 @@ impl Hub {
             self.note_denials(counted, None).await;
         }
         match self.store.sweep(self.clock.now()).await {
-            Ok(workspaces) => workspaces.into_iter().for_each(|workspace| self.notifier.wake(workspace)),
+            Ok(swept) => {
+                self.pace.release(swept.freed);
+                swept.workspaces.into_iter().for_each(|workspace| self.notifier.wake(workspace));
+            }
             // The next sweep does what this one could not.
             Err(error) => tracing::warn!(error = %Chain(&error), "the sweep failed"),
         }
+        if let Err(error) = self.store.prune(self.settings.retention, self.clock.now()).await {
+            tracing::warn!(error = %Chain(&error), "nothing was pruned");
+        }
+        self.advance_rollouts().await;
+        // What silent droplets held has become free with time.
+        self.dispatch();
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod delivery;
@@ -15,8 +16,11 @@ pub mod denials;
 pub mod error;
 pub mod hub;
 pub mod notify;
+pub mod pace;
 pub mod queue;
 pub mod random;
+pub mod rollout;
+pub mod rollouts;
 pub mod serve;
 pub mod setup;
 #[cfg(feature = "sim")]
@@ -25,3 +29,5 @@ pub mod store;
 pub mod sweep;
 #[cfg(test)]
 mod tests;
+pub mod watch;
+pub mod watching;

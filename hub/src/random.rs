@@ -18,6 +18,11 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// Any number, for jitter.
+pub fn number() -> u64 {
+    u64::from_le_bytes(bytes())
+}
+
 /// A bearer token or JWT id: 32 random bytes in base64url.
 pub fn token() -> String {
     BASE64URL_NOPAD.encode(&bytes::<32>())

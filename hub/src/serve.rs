@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use axum::Router;
 use genesis_shared::chain::Chain;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::api::{self, Peer};
@@ -27,6 +28,7 @@ use crate::config::Settings;
 use crate::hub::{Hub, OpenError};
 use crate::store::StoreError;
 use crate::sweep;
+use crate::{pace, rollouts, watching};
 
 /// Streams that one HTTP/2 connection may hold open at once: a droplet needs a poll and two reports.
 const STREAMS_MAX: u32 = 64;
@@ -108,10 +110,19 @@ pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, Ser
     let addr = listener.local_addr().map_err(listen)?;
     let hub = Hub::open(settings, clock)?;
     let (served, sweeper) = (hub.clone(), tokio::spawn(sweep::run(hub.clone())));
+    let (pump, waves) = (tokio::spawn(pace::run(hub.clone())), tokio::spawn(rollouts::run(hub.clone())));
+    let watch = tokio::spawn(watching::run(hub.clone()));
     let task = tokio::spawn(async move {
         accept(&served, listener, acceptor).await;
         if sweeper.await.is_err() {
             tracing::error!("the sweeper panicked");
+        }
+        for (task, what) in
+            [(pump, "the pump of the queues"), (waves, "the task of the rollouts"), (watch, "the watch")]
+        {
+            if task.await.is_err() {
+                tracing::error!("{what} panicked");
+            }
         }
         let closed = served.store.close().await.map_err(ServeError::Close);
         // Held until here: a second hub on the folder would hand jobs out without waking this one's polls.
@@ -185,21 +196,61 @@ async fn accept(hub: &Hub, listener: TcpListener, acceptor: TlsAcceptor) {
     }
 }
 
-fn server(slow_client: Duration) -> Builder<TokioExecutor> {
-    let mut server = Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(slow_client);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(slow_client);
-    server
+/// Which of the two is spoken ALPN says, so that no connection carries the state of both.
+struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+fn server(slow_client: Duration) -> Protocols {
+    let (mut http1, mut http2) = (http1::Builder::new(), http2::Builder::new(TokioExecutor::new()));
+    http1.timer(TokioTimer::new()).header_read_timeout(slow_client);
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(slow_client);
+    Protocols { http1, http2 }
 }
 
 struct Connection {
     peer: SocketAddr,
     hub: Hub,
     router: Router,
-    server: Arc<Builder<TokioExecutor>>,
+    server: Arc<Protocols>,
 }
 
 impl Connection {
+    /// The connection, once TLS is established and something is asked.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+        slow: Duration,
+    ) -> Option<Box<TlsStream<TcpStream>>> {
+        let peer = self.peer;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%peer, %error, "no TCP_NODELAY");
+        }
+        let mut stream = match tokio::time::timeout(slow, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%peer, "the TLS handshake took too long");
+                return None;
+            }
+        };
+        // Waiting for the first bytes has no limit of its own in either protocol.
+        let first = tokio::select! {
+            first = tokio::time::timeout(slow, stream.fill_buf()) => first,
+            () = self.hub.stopped() => return None,
+        };
+        if !matches!(first, Ok(Ok(_))) {
+            tracing::debug!(%peer, "nothing was asked in time");
+            return None;
+        }
+        Some(stream)
+    }
+
     async fn serve(
         self,
         stream: TcpStream,
@@ -208,31 +259,24 @@ impl Connection {
         slow: Duration,
     ) {
         let peer = self.peer;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%peer, %error, "no TCP_NODELAY");
-        }
-        let mut stream = match tokio::time::timeout(slow, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS"),
-            Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
-        };
-        // HTTP/1 or 2 is told by the first bytes, and waiting for those has no limit of its own.
-        let first = tokio::select! {
-            first = tokio::time::timeout(slow, stream.fill_buf()) => first,
-            () = self.hub.stopped() => return,
-        };
-        if !matches!(first, Ok(Ok(_))) {
-            return tracing::debug!(%peer, "nothing was asked in time");
-        }
+        // Boxed, and gone when it is done: what a handshake needs would else lie in the task for as long as it lives.
+        let Some(stream) = Box::pin(self.shake_hands(stream, acceptor, slow)).await else { return };
         let router = self.router;
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(Peer(peer.ip()));
             router.clone().oneshot(request)
         });
-        let connection = self.server.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%peer, error = %Chain(error.as_ref()), "the connection ended");
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let stream = TokioIo::new(stream);
+        // Boxed: the larger of the two would else lie in every connection's task.
+        let ended = if is_http2 {
+            Box::pin(watcher.watch(self.server.http2.serve_connection(stream, service))).await
+        } else {
+            Box::pin(watcher.watch(self.server.http1.serve_connection(stream, service))).await
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%peer, error = %Chain(&error), "the connection ended");
         }
     }
 }

@@ -114,6 +114,12 @@ pub mod event {
     pub const JOB_CANCELLED: &str = "JOB_CANCELLED";
     /// An operator queued a dead letter again.
     pub const JOB_REQUEUED: &str = "JOB_REQUEUED";
+    /// An operator changed how much is delivered at once.
+    pub const LIMITS_SET: &str = "LIMITS_SET";
+    /// An operator paused, resumed or aborted a rollout.
+    pub const ROLLOUT_STEERED: &str = "ROLLOUT_STEERED";
+    /// An operator said what a droplet is doing.
+    pub const LIFECYCLE_SET: &str = "LIFECYCLE_SET";
     /// Requests without a good credential, counted.
     pub const LOGIN_FAILED: &str = "LOGIN_FAILED";
     /// Requests with a good credential that does not reach so far, counted.

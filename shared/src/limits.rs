@@ -242,3 +242,52 @@ pub const AUDIT_PRUNE_ROWS: i64 = 128;
 
 /// Refusals of one kind that come within this time are one entry of the hub's audit, with their number.
 pub const DENIALS_WINDOW_MS: i64 = 60 * 1000;
+
+/// Jobs that may start within a second, over all queues, unless operators say otherwise (protocol.md, "Queues").
+pub const STARTS_PER_S: u32 = 200;
+
+/// The most that they can say: beyond what one hub can hand out.
+pub const STARTS_PER_S_MAX: u32 = 100_000;
+
+/// The largest number in flight that operators can give a queue: beyond what one hub can hold connected.
+pub const IN_FLIGHT_MAX: u32 = 1_000_000;
+
+/// How long an accepted job holds its place in flight without a sign of life from its droplet: three heartbeats.
+pub const RUN_LEASE_MS: i64 = 3 * 60 * 1000;
+
+/// First and largest bound of the wait before a job is handed out again, in milliseconds, before jitter.
+pub const RETRY_MS_MIN: u64 = 1_000;
+/// See [`RETRY_MS_MIN`]: five hand-outs at a minute each stay within the patience of whoever waits for the job.
+pub const RETRY_MS_MAX: u64 = 60_000;
+
+/// Share of failures at which a rollout pauses, and at which it is aborted (protocol.md, "Queues").
+pub const ROLLOUT_PAUSE_AT: f64 = 0.05;
+/// See [`ROLLOUT_PAUSE_AT`].
+pub const ROLLOUT_ABORT_AT: f64 = 0.10;
+
+/// Answers below which a rollout's share of failures is not judged: 2 of 20 are the 10 % that abort it.
+pub const ROLLOUT_MIN_SAMPLE: u32 = 20;
+
+/// Seconds after which a job that was handed out and is not answered counts as failed (spec: 120 s).
+pub const ROLLOUT_VERIFY_S: u32 = 120;
+
+/// Droplets in one batch of the strategies `high` and `low`, and seconds between batches (spec: 100 and 30 s).
+pub const ROLLOUT_BATCH: u32 = 100;
+/// See [`ROLLOUT_BATCH`].
+pub const ROLLOUT_PAUSE_S: u32 = 30;
+
+/// Waves of one rollout: 15,000 droplets in batches of 100 are 150; 1,024 reach over 100,000.
+pub const ROLLOUT_WAVES_MAX: usize = 1_024;
+
+/// What a sign of life may be late by before anybody notices: a clock that is 2 % slow beats every 61.2 s, 3.6 s late
+/// after three; a reconnection takes up to 10 s.
+pub const WATCH_GRACE_MS: i64 = 15 * 1000;
+
+/// Heartbeats that are missing when a droplet is silent (protocol.md, "Health").
+pub const MISSED_BEATS_SILENT: i64 = 3;
+
+/// One in so many that fall silent within one heartbeat interval are a mass silence: 5 % (protocol.md, "Health").
+pub const MASS_SILENCE_SHARE: usize = 20;
+
+/// Fewer than this never are: a small fleet's first two failures must not freeze it.
+pub const MASS_SILENCE_MIN: usize = 10;

@@ -362,6 +362,10 @@ pub struct PushAnswer {
     /// One job per target.
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub job_ids: Vec<JobId>,
+    /// Where its waves can be followed, if the bundle asks for a rollout: `GET rollouts/{id}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = "uuid"))]
+    pub rollout_id: Option<BundleId>,
     /// Tenants that labels or `all` reach but that must never receive commands: left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]

@@ -23,6 +23,7 @@ pub mod rig;
 pub mod scenario;
 pub mod stack;
 pub mod swaps;
+pub mod swarm;
 pub mod traffic;
 
 use std::time::{Duration, Instant};

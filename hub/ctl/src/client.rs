@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use genesis_shared::audit::Line;
-use genesis_shared::id::{DropletId, JobId};
+use genesis_shared::id::{BundleId, DropletId, JobId};
 use genesis_shared::life::ResumeRequest;
 use genesis_shared::report::Escrow;
 use genesis_shared::secret::Secret;
@@ -13,6 +13,7 @@ use genesis_shared::wire::{
 };
 use reqwest::{Method, Response};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::error::Error;
 
@@ -162,6 +163,46 @@ impl HubClient {
     /// As for every call.
     pub async fn jobs(&self, query: &[(&str, &str)]) -> Result<Page<JobView>, Error> {
         self.get("jobs", query).await
+    }
+
+    /// What the governor of the queues goes by, and how each is doing.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn queues(&self) -> Result<Value, Error> {
+        self.get("queues", &[]).await
+    }
+
+    /// Sets what the governor of the queues goes by; answers how they are then.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn set_limits(&self, limits: &Value) -> Result<Value, Error> {
+        self.call(Method::PUT, "queues", &[], Some(limits.to_string().into_bytes())).await?.read()
+    }
+
+    /// The latest rollouts, newest first.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn rollouts(&self) -> Result<Vec<Value>, Error> {
+        self.get("rollouts", &[]).await
+    }
+
+    /// One rollout.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn rollout(&self, id: BundleId) -> Result<Value, Error> {
+        self.get(&format!("rollouts/{id}"), &[]).await
+    }
+
+    /// `pause`, `resume` or `abort`; answers the rollout then.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn steer_rollout(&self, id: BundleId, wish: &str) -> Result<Value, Error> {
+        self.call(Method::POST, &format!("rollouts/{id}/{wish}"), &[], None).await?.read()
     }
 
     /// One page of events, newest first.

@@ -12,6 +12,7 @@ use genesis_shared::limits::BUNDLE_VALIDITY_MS_MAX;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::TrustRoot;
 use genesis_shared::wire::{ErrorBody, PushAnswer};
+use serde_json::Value;
 
 use super::body::Raw;
 use crate::auth::{Operator, Scope};
@@ -27,7 +28,8 @@ use crate::store::bundles::{NAMED_MAX, Push};
         (status = 409, body = ErrorBody, description = "bundle_id_taken, no_trust_root"),
         (status = 413, body = ErrorBody),
         (status = 422, body = ErrorBody,
-            description = "bundle_signature, bundle_invalid, bundle_expired, bundle_unknown_target, workspace_excluded")
+            description = "bundle_signature, bundle_invalid, bundle_expired, bundle_unknown_target, rollout_invalid, \
+            workspace_excluded")
     ))]
 pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -> Result<Json<PushAnswer>, ApiError> {
     operator.require(Scope::Submit)?;
@@ -61,6 +63,7 @@ pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -
             );
             Err(ApiError::refused("workspace_excluded", message))
         }
+        Push::Rollout(error) => Err(ApiError::refused("rollout_invalid", error.to_string())),
         Push::NobodyMatches => {
             Err(ApiError::refused("bundle_unknown_target", "no registered droplet matches the bundle's targets"))
         }
@@ -97,6 +100,9 @@ async fn check(hub: &Hub, bytes: &[u8], now: Timestamp) -> Result<Bundle, ApiErr
     if let Err(error) = bundle.check() {
         return invalid(Chain(&error).to_string());
     }
+    if let Some(rollback) = bundle.rollout.as_ref().and_then(|rollout| rollout.get("rollback")) {
+        check_rollback(&bundle, rollback, &root)?;
+    }
     if !signed_by_issuer {
         return invalid(format!("the issuer {} is not among the signers", bundle.issuer));
     }
@@ -109,6 +115,23 @@ async fn check(hub: &Hub, bytes: &[u8], now: Timestamp) -> Result<Bundle, ApiErr
         return Err(ApiError::refused("bundle_expired", message));
     }
     Ok(bundle)
+}
+
+/// The bundle that an abort brings, as early as the one that it takes back.
+fn check_rollback(bundle: &Bundle, rollback: &Value, root: &TrustRoot) -> Result<(), ApiError> {
+    let refused = |what: &str| Err(ApiError::refused("rollout_invalid", format!("rollout.rollback: {what}")));
+    let Some(text) = rollback.as_str() else { return refused("a signed bundle as a text is wanted") };
+    let rollback = match Bundle::verify(text.as_bytes(), root) {
+        Ok(rollback) => rollback.into_inner(),
+        Err(error) => return refused(&Chain(&error).to_string()),
+    };
+    if let Err(error) = rollback.check() {
+        return refused(&Chain(&error).to_string());
+    }
+    if rollback.id == bundle.id || rollback.targets != bundle.targets || rollback.rollout.is_some() {
+        return refused("it needs an id of its own, the same targets, and no rollout");
+    }
+    Ok(())
 }
 
 fn unverified(error: &JwsError) -> ApiError {

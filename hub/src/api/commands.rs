@@ -14,7 +14,7 @@ use crate::auth::Sidecar;
 use crate::delivery::HandOut;
 use crate::error::ApiError;
 use crate::hub::Hub;
-use crate::store::leases::{LeaseRequest, Leased};
+use crate::store::leases::Leased;
 use crate::store::lives::Sight;
 use crate::store::tokens::SidecarToken;
 
@@ -60,39 +60,54 @@ pub async fn poll(
     Ok(Json(CommandsAnswer { commands, trust_root_version, quarantined }).into_response())
 }
 
-/// Leases what is due, or waits for it. Nothing here asks the database again and again: it looks once, and then once
-/// for every wake. Also answers whether the droplet is quarantined; the wait ends when that changes.
+/// Leases what is due and may start, or waits for it. Nothing here asks the database again and again: it looks once, and
+/// then once for every wake. Also answers whether the droplet is quarantined; the wait ends when that changes.
 async fn wait(hub: &Hub, token: &SidecarToken, longest: Duration) -> Result<(Vec<Leased>, bool), ApiError> {
     // A life that has ended takes nothing with it, and some tenants must never receive anything.
     let gets_nothing = token.sight == Some(Sight::Late) || hub.settings.excluded_workspaces.contains(&token.workspace);
     let waiter = hub.notifier.waiter(token.workspace);
+    let turn = hub.turn(token.workspace);
     let mut over = std::pin::pin!(tokio::time::sleep(longest));
-    let mut take_back = true;
+    let (mut is_first, mut has_asked) = (true, false);
     loop {
         let mut woken = std::pin::pin!(waiter.notify().notified());
         // Before the look, or what is queued between look and wait would be missed.
         woken.as_mut().enable();
         let now = hub.clock.now();
-        let quarantined = hub.store.is_quarantined(token.droplet.clone()).await?;
-        if quarantined != token.quarantined || (take_back && token.sight == Some(Sight::Alarm)) {
-            return Ok((Vec::new(), quarantined));
+        let mut due = hub.store.due(token.workspace, now).await?;
+        if due.quarantined != token.quarantined || (is_first && token.sight == Some(Sight::Alarm)) {
+            return Ok((Vec::new(), due.quarantined));
         }
-        // A look costs no commit; most polls find nothing.
-        if !gets_nothing && hub.store.has_work(token.workspace, now).await? {
-            let until = now.plus_millis(hub.settings.lease_ttl_ms);
-            let request = LeaseRequest { workspace: token.workspace, take_back, until, now };
-            let leased = hub.store.lease(request).await?;
-            if !leased.is_empty() {
-                return Ok((leased, quarantined));
+        if !gets_nothing {
+            // At the start of a poll, and not when it was woken: a poll that still waits has not been answered.
+            if is_first && due.unconfirmed {
+                hub.pace.release(Box::pin(hub.store.take_back(token.workspace, now)).await?);
+                due = hub.store.due(token.workspace, now).await?;
+            }
+            // Boxed: most polls wait for nothing, and there is one for each droplet.
+            // What it asked for before and is not due any more has to be taken out, though.
+            if has_asked || !due.candidates.is_empty() {
+                has_asked = true;
+                let leased = Box::pin(turn.lease(&due.candidates)).await?;
+                if !leased.is_empty() {
+                    return Ok((leased, due.quarantined));
+                }
             }
         }
-        take_back = false;
+        is_first = false;
+        let next_due = async {
+            match due.next_at {
+                Some(at) => tokio::time::sleep(Duration::from_millis(at.millis_since(now).unsigned_abs())).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // Fixed order: a wake that comes together with the end of the wait is not passed over by chance.
             biased;
             () = woken => {}
-            () = &mut over => return Ok((Vec::new(), quarantined)),
-            () = hub.stopped() => return Ok((Vec::new(), quarantined)),
+            () = next_due => {}
+            () = &mut over => return Ok((Vec::new(), due.quarantined)),
+            () = hub.stopped() => return Ok((Vec::new(), due.quarantined)),
         }
     }
 }

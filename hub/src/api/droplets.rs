@@ -20,6 +20,7 @@ use crate::hub::Hub;
 use crate::random;
 use crate::store::droplets::{DropletFilter, DropletRow, Registered};
 use crate::store::lives::Resumed;
+use crate::watch::Lifecycle;
 
 /// Labels of a droplet, and bytes of a name, region, label or value, at most.
 const LABELS_MAX: usize = 32;
@@ -208,9 +209,12 @@ fn no_droplet(id: &DropletId) -> ApiError {
 fn view(hub: &Hub, row: DropletRow) -> DropletView {
     let interval_ms = i64::try_from(hub.settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
     let silent_ms = interval_ms.saturating_mul(MISSED_MAX);
-    let state = state_name(&row, hub.clock.now(), hub.started_at, silent_ms);
+    let explained = hub.watching.explained(row.workspace);
+    let told = explained.filter(|_| row.quarantine.is_none()).map(Lifecycle::state_name);
+    let state = told.unwrap_or_else(|| state_name(&row, hub.clock.now(), hub.started_at, silent_ms));
+    let lifecycle = explained.map_or(if row.enrolled_at.is_some() { "active" } else { "pending" }, Lifecycle::name);
     DropletView {
-        lifecycle: if row.enrolled_at.is_some() { "active" } else { "pending" }.to_owned(),
+        lifecycle: lifecycle.to_owned(),
         state: state.to_owned(),
         droplet_id: row.droplet,
         workspace_id: row.workspace,

@@ -42,6 +42,9 @@ pub async fn handshake(
     match hub.store.handshake(request, context).await? {
         Handshake::Enrolled(token_expires_at, trust_root) => {
             tracing::info!(%droplet, "enrolled");
+            if let Some(watched) = hub.store.watched(droplet).await? {
+                hub.watching.add(watched, hub.clock.now());
+            }
             Ok(Json(HandshakeAnswer { sidecar_token, token_expires_at, config: hub.settings.agent, trust_root }))
         }
         Handshake::NoTrustRoot => {

@@ -32,7 +32,8 @@ pub async fn heartbeat(
         return Err(ApiError::forbidden("not_yours", message));
     }
     let now = hub.clock.now();
-    hub.store.heartbeat(&token, beat, now).await?;
+    hub.pace.alive(token.workspace, now);
+    hub.store.heartbeat(&token, beat, now.plus_millis(hub.settings.lease_ttl_ms), now).await?;
     let rotated = if token.expires_at.millis_since(now) < SIDECAR_TOKEN_TTL_MS / 2 {
         let sidecar_token = random::token();
         let token_expires_at = hub.store.rotate(&token, Digest::of(sidecar_token.as_bytes()), now).await?;

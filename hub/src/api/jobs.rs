@@ -93,7 +93,11 @@ pub async fn requeue(State(hub): State<Hub>, operator: Operator, Id(id): Id<JobI
 async fn steer(hub: &Hub, operator: &Operator, id: JobId, event: Event) -> Result<Json<JobView>, ApiError> {
     operator.require(Scope::Submit)?;
     match hub.store.steer(id, event, operator.name.clone(), hub.clock.now()).await? {
-        Steered::Done(job) => {
+        Steered::Done(job, number) => {
+            if job.state == JobState::Cancelled {
+                hub.pace.release([number]);
+                hub.dispatch();
+            }
             tracing::info!(job = %id, by = operator.name, state = job.state.name(), "job steered");
             hub.notifier.wake(job.workspace_id);
             Ok(Json(*job))

@@ -10,17 +10,20 @@ pub mod handshake;
 pub mod health;
 pub mod heartbeat;
 pub mod jobs;
+pub mod lifecycle;
 pub mod openapi;
 pub mod page;
+pub mod queues;
 pub mod renew;
 pub mod request;
 pub mod results;
+pub mod rollouts;
 pub mod trust_root;
 
 use std::net::IpAddr;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 
 use crate::hub::Hub;
 
@@ -41,12 +44,19 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/v1/droplets/{droplet_id}", get(droplets::show))
         .route("/api/v1/droplets/{droplet_id}/provisioning-token", post(droplets::provisioning_token))
         .route("/api/v1/droplets/{droplet_id}/resume", post(droplets::resume))
+        .route("/api/v1/droplets/{droplet_id}/lifecycle", put(lifecycle::set))
         .route("/api/v1/droplets/{droplet_id}/escrow", get(droplets::escrow))
         .route("/api/v1/bundles", post(bundles::push))
         .route("/api/v1/jobs", get(jobs::list))
         .route("/api/v1/jobs/{job_id}", get(jobs::show))
         .route("/api/v1/jobs/{job_id}/cancel", post(jobs::cancel))
         .route("/api/v1/jobs/{job_id}/requeue", post(jobs::requeue))
+        .route("/api/v1/queues", get(queues::show).put(queues::set))
+        .route("/api/v1/rollouts", get(rollouts::list))
+        .route("/api/v1/rollouts/{rollout_id}", get(rollouts::show))
+        .route("/api/v1/rollouts/{rollout_id}/pause", post(rollouts::pause))
+        .route("/api/v1/rollouts/{rollout_id}/resume", post(rollouts::resume))
+        .route("/api/v1/rollouts/{rollout_id}/abort", post(rollouts::abort))
         .route("/api/v1/dead-letters", get(jobs::dead_letters))
         .route("/api/v1/events", get(events::list))
         .route("/api/v1/audit", get(audit::list))

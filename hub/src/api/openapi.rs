@@ -5,7 +5,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::{
-    audit, bundles, commands, droplets, events, handshake, health, heartbeat, jobs, renew, results, trust_root,
+    audit, bundles, commands, droplets, events, handshake, health, heartbeat, jobs, lifecycle, queues, renew, results,
+    rollouts, trust_root,
 };
 
 #[derive(OpenApi)]
@@ -15,8 +16,8 @@ use super::{
     paths(
         handshake::handshake, renew::renew, heartbeat::heartbeat, commands::poll, results::results, trust_root::chain,
         droplets::create, droplets::list, droplets::show, droplets::provisioning_token, droplets::resume,
-        droplets::escrow, audit::list,
-        bundles::push, jobs::list, jobs::show, jobs::cancel, jobs::requeue, jobs::dead_letters, events::list,
+        droplets::escrow, lifecycle::set, audit::list,
+        bundles::push, queues::show, queues::set, rollouts::list, rollouts::show, rollouts::pause, rollouts::resume, rollouts::abort, jobs::list, jobs::show, jobs::cancel, jobs::requeue, jobs::dead_letters, events::list,
         trust_root::current, trust_root::put, health::healthz, health::readyz, document
     ),
     components(schemas(genesis_shared::wire::ErrorBody)),

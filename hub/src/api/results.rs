@@ -47,7 +47,10 @@ pub async fn results(
     let sender =
         Sender { droplet: token.droplet, workspace: token.workspace, enrolment: token.enrolment, epoch: token.epoch };
     match hub.store.results(sender, records, hub.clock.now()).await? {
-        Stored::UpTo(stored_up_to) => Ok(Json(ResultsAnswer { stored_up_to })),
+        Stored::UpTo(stored_up_to, moved) => {
+            hub.moved(token.workspace, &moved);
+            Ok(Json(ResultsAnswer { stored_up_to }))
+        }
         Stored::Quarantined { now } => {
             if now {
                 hub.notifier.wake(token.workspace);

@@ -1,4 +1,5 @@
-//! The rules of the queue: pure, no I/O, no clock. `job.rs` has the only state machine of a job.
+//! The rules of the queue: pure, no I/O, no clock. `job.rs` has the only state machine of a job, `governor.rs` decides
+//! which job may start, `retry.rs` when one that was lost starts again.
 //!
 //! ```text
 //!             lease                accepted              result
@@ -13,6 +14,11 @@
 //!   accepted -- droplet re-installed --> stuck  supposed: dead, expired, cancelled, stuck without a result
 //! ```
 
+mod governor;
 mod job;
+mod limits;
+pub mod retry;
 
+pub use governor::{Asker, Candidate, Governor, Load};
 pub use job::{Event, Illegal, Job, apply, final_state, is_due};
+pub use limits::{Limits, NoQueue, Queue};

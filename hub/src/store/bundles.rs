@@ -13,8 +13,9 @@ use genesis_shared::wire::PushAnswer;
 use serde_json::{Value, json};
 
 use super::sqlite::{self, Conn, OptionalExtension, params, text, to_json};
-use super::{Store, StoreError, audit};
+use super::{Store, StoreError, audit, rollouts};
 use crate::random;
+use crate::rollout::{Plan, PlanError};
 
 /// Unknown tenants that a refusal names; the rest is counted.
 pub const NAMED_MAX: usize = 20;
@@ -22,7 +23,7 @@ pub const NAMED_MAX: usize = 20;
 /// What became of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// Queued for these tenants, now or when the same bytes came before.
+    /// Queued, now or when the same bytes came before; these tenants may fetch it now.
     Queued(PushAnswer, Vec<WorkspaceId>),
     /// Another bundle has this id.
     IdTaken,
@@ -30,20 +31,22 @@ pub enum Push {
     UnknownTargets(usize, Vec<WorkspaceId>),
     /// No registered droplet carries the labels.
     NobodyMatches,
+    /// Its rollout cannot be understood.
+    Rollout(PlanError),
     /// Tenants that must never receive commands are named, or are all that is reached.
     Excluded(Vec<WorkspaceId>),
 }
 
-struct Row<'a> {
-    id: BundleId,
-    document: &'a str,
-    action: &'a str,
-    queue: &'a str,
-    priority: u8,
-    not_before: Timestamp,
-    not_after: Timestamp,
-    pushed_by: &'a str,
-    excluded: &'a [WorkspaceId],
+pub(super) struct Row<'a> {
+    pub(super) id: BundleId,
+    pub(super) document: &'a str,
+    pub(super) action: &'a str,
+    pub(super) queue: &'a str,
+    pub(super) priority: u8,
+    pub(super) not_before: Timestamp,
+    pub(super) not_after: Timestamp,
+    pub(super) pushed_by: &'a str,
+    pub(super) excluded: &'a [WorkspaceId],
 }
 
 /// Whether all of these action names, joined by commas, only look. An unknown one does not.
@@ -51,7 +54,7 @@ fn is_read_only(action: &str) -> bool {
     action.split(',').all(|name| name.parse::<Action>().is_ok_and(|action| action.class() == Class::Read))
 }
 
-fn insert(db: &Conn, row: &Row<'_>, now: Timestamp) -> Result<(), StoreError> {
+pub(super) fn insert(db: &Conn, row: &Row<'_>, now: Timestamp) -> Result<(), StoreError> {
     db.execute(
         "INSERT INTO bundle (bundle_id, digest, document, action, queue, priority, not_before, not_after, pushed_by, created_at,
              read_only, excluded)
@@ -74,11 +77,19 @@ fn insert(db: &Conn, row: &Row<'_>, now: Timestamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn insert_job(db: &Conn, row: &Row<'_>, workspace: WorkspaceId, now: Timestamp) -> Result<JobId, StoreError> {
+/// Queues a bundle for one tenant; `wave` is its wave of a rollout, of which the first is released already.
+pub(super) fn insert_job(
+    db: &Conn,
+    row: &Row<'_>,
+    workspace: WorkspaceId,
+    wave: Option<u32>,
+    now: Timestamp,
+) -> Result<JobId, StoreError> {
     let job = random::job_id();
     db.prepare_cached(
-        "INSERT INTO job (job_id, bundle_id, workspace_id, state, priority, not_before, not_after, created_at)
-         VALUES (?, ?, ?, 'queued', ?, ?, ?, ?)",
+        "INSERT INTO job (job_id, bundle_id, workspace_id, state, priority, not_before, not_after, created_at, queue,
+             wave, held)
+         VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         job.to_string(),
@@ -87,7 +98,10 @@ fn insert_job(db: &Conn, row: &Row<'_>, workspace: WorkspaceId, now: Timestamp) 
         row.priority,
         row.not_before.millis(),
         row.not_after.millis(),
-        now.millis()
+        now.millis(),
+        row.queue,
+        wave,
+        wave.is_some_and(|wave| wave > 0)
     ])?;
     Ok(job)
 }
@@ -98,7 +112,9 @@ fn answer(db: &Conn, id: BundleId) -> Result<PushAnswer, StoreError> {
     let job_ids = jobs.collect::<Result<_, _>>()?;
     let sql = "SELECT excluded FROM bundle WHERE bundle_id = ?";
     let excluded = db.query_row(sql, [id.to_string()], |row| sqlite::json(row, 0))?;
-    Ok(PushAnswer { bundle_id: id, job_ids, excluded })
+    let sql = "SELECT 1 FROM rollout WHERE bundle_id = ?";
+    let rollout_id = db.prepare_cached(sql)?.exists([id.to_string()])?.then_some(id);
+    Ok(PushAnswer { bundle_id: id, job_ids, rollout_id, excluded })
 }
 
 /// The tenants to queue for, in the bundle's order or by id.
@@ -126,6 +142,10 @@ fn targets(db: &Conn, targets: &Targets) -> Result<Result<Vec<WorkspaceId>, Push
         }
     }
     Ok(if found.is_empty() { Err(Push::NobodyMatches) } else { Ok(found) })
+}
+
+fn count(workspaces: &[WorkspaceId]) -> u32 {
+    u32::try_from(workspaces.len()).unwrap_or(u32::MAX)
 }
 
 /// What the audit says of a push; of a grant what it says of itself, for whoever pushed need not be who signed.
@@ -191,11 +211,25 @@ impl Store {
                 pushed_by: &pushed_by,
                 excluded: &excluded,
             };
+            let plan = match bundle.rollout.as_ref().map(|rollout| Plan::read(rollout, count(&workspaces))).transpose()
+            {
+                Ok(plan) => plan,
+                Err(error) => return Ok(Push::Rollout(error)),
+            };
             insert(db, &row, now)?;
-            let jobs = workspaces.iter().map(|&workspace| insert_job(db, &row, workspace, now));
+            let wave =
+                |target: usize| plan.as_ref().map(|plan| plan.wave_of(u32::try_from(target).unwrap_or(u32::MAX)));
+            let jobs = workspaces.iter().enumerate();
+            let jobs = jobs.map(|(target, &workspace)| insert_job(db, &row, workspace, wave(target), now));
             let job_ids = jobs.collect::<Result<_, _>>()?;
+            if let Some(plan) = &plan {
+                rollouts::begin(db, bundle.id, plan, now)?;
+            }
             audit::note(db, event::BUNDLE_PUSHED, pushed(&bundle, &document, &pushed_by, workspaces.len()), now)?;
-            Ok(Push::Queued(PushAnswer { bundle_id: bundle.id, job_ids, excluded }, workspaces))
+            let released = plan.as_ref().and_then(|plan| plan.waves.first()).copied().unwrap_or(u32::MAX);
+            let woken = workspaces.into_iter().take(usize::try_from(released).unwrap_or(usize::MAX)).collect();
+            let rollout_id = plan.map(|_| bundle.id);
+            Ok(Push::Queued(PushAnswer { bundle_id: bundle.id, job_ids, rollout_id, excluded }, woken))
         })
         .await
     }
@@ -228,7 +262,7 @@ impl Store {
                 excluded: &[],
             };
             insert(db, &row, now)?;
-            insert_job(db, &row, workspace, now)
+            insert_job(db, &row, workspace, None, now)
         })
         .await
     }

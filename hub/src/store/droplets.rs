@@ -15,7 +15,7 @@ use super::sqlite::{
     ColumnResult, Conn, OptionalExtension, Row, json, json_or_none, params, text, text_or_none, time_or_none, to_json,
 };
 use super::tokens::SidecarToken;
-use super::{Store, StoreError, audit, lives};
+use super::{Store, StoreError, audit, leases, lives};
 
 /// A droplet as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -182,13 +182,21 @@ impl Store {
         .await
     }
 
-    /// Stores the latest health report of the droplet whose token it is, and the checkpoint in it where that is new.
+    /// Stores the latest health report of the droplet whose token it is, and the checkpoint in it where that is new. What
+    /// is handed out to the droplet stays so until `lease_until` at least.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn heartbeat(&self, token: &SidecarToken, mut beat: Heartbeat, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn heartbeat(
+        &self,
+        token: &SidecarToken,
+        mut beat: Heartbeat,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let token = token.clone();
-        self.write(move |db| {
+        self.write_patiently(move |db| {
+            leases::extend(db, token.workspace, lease_until)?;
             let whose = (&token.droplet, token.enrolment);
             lives::heard(db, whose, token.epoch.as_deref(), beat.journal_high_water, now)?;
             if let Some(checkpoint) = beat.audit_checkpoint.take() {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::sqlite::{ColumnResult, Conn, OptionalExtension, Row, json_or_none, params, text, time, time_or_none};
 use super::{Store, StoreError, audit};
-use crate::queue::{self, Event, Illegal, Job};
+use crate::queue::{self, Event, Illegal, Job, Queue};
 
 /// Which jobs to list, newest first.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,8 @@ pub struct JobFilter {
 /// What became of an operator's wish.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Steered {
-    /// Done; the job now.
-    Done(Box<JobView>),
+    /// Done; the job now, and its number.
+    Done(Box<JobView>, i64),
     /// No such job.
     NotFound,
     /// The job's state does not allow it.
@@ -69,12 +69,13 @@ pub(super) struct Found {
     pub(super) number: i64,
     pub(super) id: JobId,
     pub(super) workspace: WorkspaceId,
+    pub(super) queue: Queue,
     pub(super) job: Job,
 }
 
 /// Columns for [`found`].
 pub(super) const FOUND: &str = "SELECT number, job_id, workspace_id, state, attempts, lease_until, not_before,
-    not_after, result IS NOT NULL FROM job";
+    not_after, result IS NOT NULL, queue FROM job";
 
 pub(super) fn found(row: &Row<'_>) -> ColumnResult<Found> {
     let job = Job {
@@ -85,7 +86,7 @@ pub(super) fn found(row: &Row<'_>) -> ColumnResult<Found> {
         not_after: time(row, 7)?,
         answered: row.get(8)?,
     };
-    Ok(Found { number: row.get(0)?, id: text(row, 1)?, workspace: text(row, 2)?, job })
+    Ok(Found { number: row.get(0)?, id: text(row, 1)?, workspace: text(row, 2)?, queue: text(row, 9)?, job })
 }
 
 /// Reads one job for the rules.
@@ -166,7 +167,7 @@ impl Store {
             let name = if event == Event::Cancel { event::JOB_CANCELLED } else { event::JOB_REQUEUED };
             audit::note(db, name, json!({"job": id, "workspace": found.workspace, "by": by}), now)?;
             let view = one(db, id)?.ok_or_else(|| StoreError::Broken(format!("job {id} is gone")))?;
-            Ok(Steered::Done(Box::new(view)))
+            Ok(Steered::Done(Box::new(view), found.number))
         })
         .await
     }

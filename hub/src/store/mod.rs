@@ -22,9 +22,13 @@ pub mod events;
 pub mod jobs;
 pub mod leases;
 pub mod lives;
+pub mod prune;
 pub mod results;
+pub mod rollouts;
+pub mod settings;
 pub mod tokens;
 pub mod trust;
+pub mod watched;
 
 mod sqlite;
 mod writer;
@@ -32,10 +36,14 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use genesis_shared::timestamp::Timestamp;
 use tokio::sync::Semaphore;
 
 use sqlite::Conn;
-use writer::Writer;
+use writer::{Haste, Writer};
+
+use crate::queue::Limits;
+use crate::watch::Watched;
 
 /// Reads that run at the same time; each has its own connection. Reads take well below a millisecond, so a few do.
 const READERS_MAX: usize = 4;
@@ -50,6 +58,26 @@ struct Inner {
     writer: Writer,
     idle_readers: Mutex<Vec<Conn>>,
     readers: Semaphore,
+}
+
+/// What the store held when it was opened and a hub keeps in mind.
+#[derive(Debug)]
+pub struct Remembered {
+    /// Jobs that were handed out or at work.
+    pub in_flight: Vec<leases::InFlight>,
+    /// The limits that operators have set.
+    pub limits: Option<Limits>,
+    /// Droplets that have enrolled.
+    pub watched: Vec<Watched>,
+    /// When anybody was heard of last.
+    pub heard_at: Option<Timestamp>,
+}
+
+impl Remembered {
+    fn read(conn: &Conn) -> Result<Self, StoreError> {
+        let (in_flight, limits) = (leases::in_flight(conn)?, settings::limits(conn)?);
+        Ok(Self { in_flight, limits, watched: watched::watched(conn)?, heard_at: watched::heard_at(conn)? })
+    }
 }
 
 /// Why the store did not do it.
@@ -79,9 +107,22 @@ impl Store {
     /// # Errors
     /// If the file cannot be opened, or was written by a later version of the hub.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let writer = Writer::start(sqlite::open(path)?)?;
+        Self::open_remembering(path).map(|(store, _)| store)
+    }
+
+    /// The same, and what whoever serves from the store has to know before the first request.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_remembering(path: &Path) -> Result<(Self, Remembered), StoreError> {
+        let conn = sqlite::open(path)?;
+        let remembered = Remembered::read(&conn)?;
+        Ok((Self::with(path, Writer::start(conn)?), remembered))
+    }
+
+    fn with(path: &Path, writer: Writer) -> Self {
         let (idle_readers, readers) = (Mutex::new(Vec::new()), Semaphore::new(READERS_MAX));
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), writer, idle_readers, readers })))
+        Self(Arc::new(Inner { path: path.to_owned(), writer, idle_readers, readers }))
     }
 
     /// **For simulations only**: the same store without threads. Changes and reads run where they are called, on one
@@ -90,10 +131,10 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     #[cfg(feature = "sim")]
-    pub fn inline(path: &Path) -> Result<Self, StoreError> {
-        let writer = Writer::inline(sqlite::open_unsynced(path)?);
-        let (idle_readers, readers) = (Mutex::new(Vec::new()), Semaphore::new(READERS_MAX));
-        Ok(Self(Arc::new(Inner { path: path.to_owned(), writer, idle_readers, readers })))
+    pub fn inline(path: &Path) -> Result<(Self, Remembered), StoreError> {
+        let conn = sqlite::open_unsynced(path)?;
+        let remembered = Remembered::read(&conn)?;
+        Ok((Self::with(path, Writer::inline(conn)), remembered))
     }
 
     /// Transactions committed since the store was opened; what group commit saves can be seen by it.
@@ -116,7 +157,16 @@ impl Store {
         &self,
         change: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.0.writer.run(change).await
+        self.0.writer.run(change, Haste::Now).await
+    }
+
+    /// The same for what comes from everybody all the time: it waits a moment for company, so that a fleet's heartbeats
+    /// share their commits. Whatever cannot wait takes along what does.
+    async fn write_patiently<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.0.writer.run(change, Haste::Later).await
     }
 
     /// Runs `look` on a thread of its own with a read connection (S5).
@@ -154,6 +204,27 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.read(|db| Ok(db.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
+}
+
+/// Copies a database, which others may be using, as of this moment to a new file, without what is free in it.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let conn = sqlite::open_reader(from)?;
+    let target = to.to_str().ok_or_else(|| StoreError::Unavailable("its path is not UTF-8".into()))?;
+    conn.execute("VACUUM INTO ?", [target])?;
+    Ok(())
+}
+
+/// Reads a whole database and compares it with itself.
+///
+/// # Errors
+/// [`StoreError::Broken`] with the first thing that is wrong.
+pub fn verify_file(path: &Path) -> Result<(), StoreError> {
+    let conn = sqlite::open_reader(path)?;
+    let found: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::Broken(found)) }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

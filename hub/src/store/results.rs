@@ -1,15 +1,16 @@
 //! Outbox records of droplets: stored once by (droplet, enrolment, seq), in order, and applied.
 
-use genesis_shared::id::{DropletId, JobId, WorkspaceId};
+use genesis_shared::id::{DropletId, WorkspaceId};
 use genesis_shared::report::{CommandResult, Escrow, OutboxRecord, Record};
 use genesis_shared::timestamp::Timestamp;
+use genesis_shared::wire::JobState;
 
 use super::events::{self, NewEvent};
-use super::jobs::{find, save};
+use super::jobs::{Found, find, save};
 use super::lives::{self, Cause};
 use super::sqlite::{Conn, OptionalExtension, params, to_json};
 use super::{Store, StoreError, audit};
-use crate::queue::{self, Event};
+use crate::queue::{self, Event, Queue};
 
 /// Code of the event that stands in an outbox for a record that the droplet cannot read any more.
 const DAMAGED: &str = "journal_damaged";
@@ -27,11 +28,22 @@ pub struct Sender {
     pub epoch: Option<String>,
 }
 
-/// What became of a batch.
+/// What a droplet's word made of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its number.
+    pub job: i64,
+    /// Its queue.
+    pub queue: Queue,
+    /// Where it is now.
+    pub state: JobState,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// Everything is stored up to this number.
-    UpTo(u64),
+    /// Everything is stored up to this number, and these jobs have moved.
+    UpTo(u64, Vec<Moved>),
     /// The droplet is quarantined, perhaps by this very batch: nothing is stored, and it keeps its records.
     Quarantined {
         /// By this batch.
@@ -66,6 +78,7 @@ impl Store {
 fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestamp) -> Result<Stored, StoreError> {
     if lives::is_quarantined(db, &sender.droplet)? {
         answers_to_looks(db, sender, records, now)?;
+        // What they move frees its place in flight in its own time; a quarantined droplet is rare.
         return Ok(Stored::Quarantined { now: false });
     }
     let key = params![sender.droplet.as_str(), sender.enrolment];
@@ -84,6 +97,7 @@ fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestam
         events::insert(db, &event, now)?;
     }
     let rejoins = lives::rejoins(db, &sender.droplet, sender.enrolment)?;
+    let mut moved = Vec::new();
     for record in records {
         if record.seq <= up_to {
             if !differs(db, sender, &record, rejoins)? {
@@ -99,7 +113,7 @@ fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestam
         }
         insert(db, sender, &record, now)?;
         up_to = record.seq;
-        apply(db, sender, record.record, now)?;
+        moved.extend(apply(db, sender, record.record, now)?);
     }
     let sql = "UPDATE enrolment SET stored_up_to = ? WHERE droplet_id = ? AND number = ?";
     let number = column(up_to)?;
@@ -110,7 +124,7 @@ fn results(db: &Conn, sender: &Sender, records: Vec<OutboxRecord>, now: Timestam
     let sql = "UPDATE droplet SET last_seen_at = ? WHERE droplet_id = ?";
     db.prepare_cached(sql)?.execute(params![now.millis(), sender.droplet.as_str()])?;
     lives::heard(db, (&sender.droplet, sender.enrolment), sender.epoch.as_deref(), up_to, now)?;
-    Ok(Stored::UpTo(up_to))
+    Ok(Stored::UpTo(up_to, moved))
 }
 
 /// Whether what is stored under a record's number has another content. One that was damaged in the droplet's journal
@@ -180,25 +194,32 @@ fn insert(db: &Conn, sender: &Sender, record: &OutboxRecord, now: Timestamp) -> 
     Ok(())
 }
 
-fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<(), StoreError> {
+fn apply(db: &Conn, sender: &Sender, record: Record, now: Timestamp) -> Result<Option<Moved>, StoreError> {
     match record {
-        // Its result will tell.
-        Record::Accepted { job_id } if find(db, job_id)?.is_none() => Ok(()),
-        Record::Accepted { job_id } => move_job(db, sender, job_id, Event::Accepted, now).map(drop),
-        Record::Result(result) if find(db, result.job_id)?.is_none() => unknown_job(db, sender, &result, now),
+        Record::Accepted { job_id } => match find(db, job_id)? {
+            Some(found) => move_job(db, sender, &found, Event::Accepted, now),
+            // Its result will tell.
+            None => Ok(None),
+        },
         Record::Result(result) => {
-            if let Some(number) = move_job(db, sender, result.job_id, Event::Result(result.state), now)? {
+            let Some(found) = find(db, result.job_id)? else {
+                unknown_job(db, sender, &result, now)?;
+                return Ok(None);
+            };
+            let moved = move_job(db, sender, &found, Event::Result(result.state), now)?;
+            if moved.is_some() {
                 db.prepare_cached("UPDATE job SET result = ? WHERE number = ?")?
-                    .execute(params![to_json(&result)?, number])?;
+                    .execute(params![to_json(&result)?, found.number])?;
             }
-            Ok(())
+            Ok(moved)
         }
         // They are kept among the records, and change nothing.
-        Record::Metrics(_) | Record::Escrow(_) => Ok(()),
-        Record::Audit(entry) => audit::append(db, sender, &entry, now),
+        Record::Metrics(_) | Record::Escrow(_) => Ok(None),
+        Record::Audit(entry) => audit::append(db, sender, &entry, now).map(|()| None),
         Record::Event(event) => {
             let (code, message) = (event.code.as_str(), event.message.as_str());
-            events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)
+            events::insert(db, &NewEvent { code, message, droplet: Some(&sender.droplet), job: None }, now)?;
+            Ok(None)
         }
     }
 }
@@ -219,18 +240,23 @@ fn unknown_job(db: &Conn, sender: &Sender, result: &CommandResult, now: Timestam
     events::insert(db, &event, now)
 }
 
-/// Applies a droplet's word to a job of its own; answers the job's number if that changed anything.
-fn move_job(db: &Conn, sender: &Sender, id: JobId, event: Event, now: Timestamp) -> Result<Option<i64>, StoreError> {
-    let found = find(db, id)?;
-    let Some(found) = found.filter(|found| found.workspace == sender.workspace) else {
+/// Applies a droplet's word to a job of its own; answers where that took it, if anywhere.
+fn move_job(
+    db: &Conn,
+    sender: &Sender,
+    found: &Found,
+    event: Event,
+    now: Timestamp,
+) -> Result<Option<Moved>, StoreError> {
+    if found.workspace != sender.workspace {
         // The record is stored and acknowledged all the same: a refusal would block the droplet's outbox for ever.
         let message = "a droplet reported on a job that is not its own";
-        let event = NewEvent { code: "foreign_job", message, droplet: Some(&sender.droplet), job: Some(id) };
+        let event = NewEvent { code: "foreign_job", message, droplet: Some(&sender.droplet), job: Some(found.id) };
         events::insert(db, &event, now)?;
         return Ok(None);
-    };
+    }
     // The first result wins; a second one is in the records and changes nothing.
     let Ok(job) = queue::apply(found.job, event, now) else { return Ok(None) };
     save(db, found.number, &job, now)?;
-    Ok(Some(found.number))
+    Ok(Some(Moved { job: found.number, queue: found.queue, state: job.state }))
 }

@@ -15,7 +15,12 @@ pub(super) use rusqlite::{Connection as Conn, OptionalExtension, Params, Row, pa
 use super::StoreError;
 
 /// What leads from each version to the next, from an empty file on. A new version is a new last step.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 /// How long to wait for another process that holds the file, such as `genesis-hub token create`.
 const BUSY_MS: u64 = 5_000;
 

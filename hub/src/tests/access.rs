@@ -37,12 +37,20 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/droplets/{droplet_id}", "???ww+ss+"),
     ("POST", "/api/v1/droplets/{droplet_id}/provisioning-token", "???wwss++"),
     ("POST", "/api/v1/droplets/{droplet_id}/resume", "???wwsss+"),
+    ("PUT", "/api/v1/droplets/{droplet_id}/lifecycle", "???wws+s+"),
     ("GET", "/api/v1/droplets/{droplet_id}/escrow", "???wwsss+"),
     ("POST", "/api/v1/bundles", "???wws+s+"),
     ("GET", "/api/v1/jobs", "???ww+ss+"),
     ("GET", "/api/v1/jobs/{job_id}", "???ww+ss+"),
     ("POST", "/api/v1/jobs/{job_id}/cancel", "???wws+s+"),
     ("POST", "/api/v1/jobs/{job_id}/requeue", "???wws+s+"),
+    ("GET", "/api/v1/queues", "???ww+ss+"),
+    ("PUT", "/api/v1/queues", "???wwsss+"),
+    ("GET", "/api/v1/rollouts", "???ww+ss+"),
+    ("GET", "/api/v1/rollouts/{rollout_id}", "???ww+ss+"),
+    ("POST", "/api/v1/rollouts/{rollout_id}/pause", "???wws+s+"),
+    ("POST", "/api/v1/rollouts/{rollout_id}/resume", "???wws+s+"),
+    ("POST", "/api/v1/rollouts/{rollout_id}/abort", "???wws+s+"),
     ("GET", "/api/v1/dead-letters", "???ww+ss+"),
     ("GET", "/api/v1/events", "???ww+ss+"),
     ("GET", "/api/v1/audit", "???ww+ss+"),
@@ -62,6 +70,8 @@ fn body(world: &World, droplet: &Droplet, path: &str) -> String {
             format!("{{\"workspace_id\":\"{}\",\"droplet_id\":\"new\"}}", crate::random::job_id())
         }
         "/api/v1/droplets/{droplet_id}/resume" => "{\"reason\":\"x\"}".into(),
+        "/api/v1/droplets/{droplet_id}/lifecycle" => "{\"lifecycle\":\"waking\",\"reason\":\"x\"}".into(),
+        "/api/v1/queues" => serde_json::to_string(&crate::queue::Limits::default()).unwrap(),
         "/api/v1/trust-root" => world.root_document(1),
         _ => "{}".into(),
     }
@@ -106,7 +116,8 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
             panic!("{method} {route} is served, and the table does not say to whom");
         });
         assert_eq!(expected.len(), CALLERS.len(), "{route}");
-        let path = route.replace("{droplet_id}", "d1").replace("{job_id}", &crate::random::job_id().to_string());
+        let (job, rollout) = (crate::random::job_id().to_string(), crate::random::bundle_id().to_string());
+        let path = route.replace("{droplet_id}", "d1").replace("{job_id}", &job).replace("{rollout_id}", &rollout);
         let query = match route.as_str() {
             "/api/v1/sidecar/commands" => "?wait=0&nonce=0123456789abcdef",
             "/api/v1/audit" => "?chain=hub",

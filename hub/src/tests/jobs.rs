@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use genesis_shared::delivery::{self, Expected};
 use genesis_shared::id::Digest;
-use genesis_shared::limits::{DELIVERY_ATTEMPTS_MAX, POLL_COMMANDS_MAX};
+use genesis_shared::limits::{DELIVERY_ATTEMPTS_MAX, POLL_COMMANDS_MAX, RETRY_MS_MIN};
 use genesis_shared::trust::TrustRoot;
 use serde_json::json;
 
@@ -70,6 +70,8 @@ async fn an_accepted_job_is_not_handed_out_again_and_a_lease_that_runs_out_is() 
     world.clock.advance(1);
     world.hub.sweep().await;
     assert_eq!((world.state(&first).await, world.state(&second).await), ("accepted".into(), "queued".into()));
+    // With full jitter: at the latest after the first bound.
+    world.clock.advance(RETRY_MS_MIN.cast_signed());
     let again = world.poll(&droplet).await;
     assert_eq!((again.len(), &again[0]["job_id"]), (1, &json!(second)));
 }

@@ -36,10 +36,8 @@ async fn a_full_disk_acknowledges_nothing_says_so_and_works_again_when_there_is_
     let droplet = world.enrol("d1").await;
     world.hub.store.limit_pages(Some(1)).await.unwrap();
     // Large, so that it cannot fit into pages that the file has already.
-    let padding = "x".repeat(300_000);
-    let mut payload = world.payload(json!({"workspaces": [droplet.workspace]}));
-    payload["rollout"] = json!({"note": padding});
-    let bundle = world.sign(&payload);
+    let padding = " ".repeat(300_000);
+    let bundle = padding + &world.sign(&world.payload(json!({"workspaces": [droplet.workspace]})));
     let answer = world.push(&bundle).await;
     assert!(answer.headers.contains_key("retry-after"));
     assert_eq!(answer.refused(503, "store_unavailable")["retryable"], true);

@@ -7,7 +7,9 @@ mod demo;
 mod droplet;
 mod job;
 mod key;
+mod queue;
 mod recovery;
+mod rollout;
 mod support;
 mod trust;
 
@@ -103,6 +105,12 @@ enum Noun {
     /// Look at jobs
     #[command(subcommand)]
     Job(job::Verb),
+    /// Look at the queues and set how much is under way at once
+    #[command(subcommand)]
+    Queue(queue::Verb),
+    /// Follow and steer rollouts
+    #[command(subcommand)]
+    Rollout(rollout::Verb),
     /// Take audit chains out of the hub and verify them
     #[command(subcommand)]
     Audit(audit::Verb),
@@ -133,6 +141,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Noun::Variables(verb) => credential::run_variables(verb, &global),
         Noun::Droplet(verb) => droplet::run(verb, &global),
         Noun::Job(verb) => job::run(verb, &global),
+        Noun::Queue(verb) => queue::run(verb, &global),
+        Noun::Rollout(verb) => rollout::run(verb, &global),
         Noun::Audit(verb) => audit::run(verb, &global),
         Noun::Demo(args) => demo::run(args, global.output),
     }

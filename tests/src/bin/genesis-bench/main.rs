@@ -3,13 +3,17 @@
 mod attack;
 mod compose;
 mod crash_proofs;
+mod fleet;
 mod fuzz;
+mod hub_kills;
 mod journal;
 mod kill9;
 mod mapper;
 mod memory;
 mod power_cut;
+mod queue;
 mod simulate;
+mod storm;
 mod swap;
 mod verify;
 
@@ -63,6 +67,20 @@ enum Bench {
         after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
     )]
     Swap(swap::Options),
+    /// The real hub with many connected agents: processor time, memory, and how fast commands arrive.
+    #[command(after_help = "Example: genesis-bench fleet --agents 15000")]
+    Fleet(fleet::Options),
+    /// The hub is killed and comes back after a while: how fast and how evenly the fleet returns, and what was lost.
+    #[command(after_help = "Example: genesis-bench storm --agents 15000 --down 10")]
+    Storm(storm::Options),
+    /// `kill -9` of the hub at random moments under load: what it had acknowledged and does not know any more.
+    #[command(after_help = "Example: genesis-bench hub-kills --kills 200")]
+    HubKills(hub_kills::Options),
+    /// Jobs per second through the hub's store, durably; beside BullMQ where Node, bullmq and Redis are there.
+    #[command(
+        after_help = "Example: genesis-bench queue --jobs 100000\nBullMQ: GENESIS_BULLMQ names a folder with node_modules/bullmq; redis-server must be on the PATH."
+    )]
+    Queue(queue::Options),
     /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
     #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
     Fuzz(fuzz::Options),
@@ -83,6 +101,10 @@ fn main() -> ExitCode {
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
         Bench::Swap(options) => swap::run(&options),
+        Bench::Storm(options) => storm::run(&options),
+        Bench::HubKills(options) => hub_kills::run(&options),
+        Bench::Queue(options) => queue::run(&options),
+        Bench::Fleet(options) => fleet::run(&options),
         Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {
