@@ -13,6 +13,7 @@ mod memory;
 mod power_cut;
 mod queue;
 mod simulate;
+mod stack_memory;
 mod storm;
 mod swap;
 mod verify;
@@ -67,6 +68,9 @@ enum Bench {
         after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
     )]
     Swap(swap::Options),
+    /// What the whole stack takes of a droplet's memory, at rest and through swaps.
+    #[command(after_help = "Example: genesis-bench stack-memory --agent $(packaging/build-static.sh)")]
+    StackMemory(stack_memory::Options),
     /// The real hub with many connected agents: processor time, memory, and how fast commands arrive.
     #[command(after_help = "Example: genesis-bench fleet --agents 15000")]
     Fleet(fleet::Options),
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
         Bench::Swap(options) => swap::run(&options),
+        Bench::StackMemory(options) => stack_memory::run(&options),
         Bench::Storm(options) => storm::run(&options),
         Bench::HubKills(options) => hub_kills::run(&options),
         Bench::Queue(options) => queue::run(&options),
