@@ -9,16 +9,22 @@ use genesis_shared::chain::Chain;
 use genesis_shared::id::{JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::auth::Caller;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{DeliveryError, DeliveryKey};
 use crate::denials::{Counted, Denials};
 use crate::error::ApiError;
 use crate::notify::Notifier;
+use crate::rate::Buckets;
 use crate::setup;
 use crate::store::{Store, StoreError};
+
+/// Readers of the event stream at once: every open dashboard is one. Each holds a page of events at most, 100 of 5 KiB,
+/// so all of them 128 MB; commonly a hundredth of that.
+pub const EVENT_STREAMS_MAX: usize = 256;
 
 /// The hub's parts. Clones share them.
 #[derive(Clone, Debug)]
@@ -41,6 +47,10 @@ pub struct Parts {
     pub started_at: Timestamp,
     /// Refused requests that are not in the audit yet.
     pub denials: Denials,
+    /// How often each token has asked.
+    pub rates: Buckets<Caller>,
+    /// Readers of the event stream that there is room for.
+    pub streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
 
@@ -93,9 +103,21 @@ impl Hub {
         let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
         let delivery = DeliveryKey::new(settings.delivery_kid.clone(), &pkcs8);
         let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
-        let denials = Denials::default();
+        let (denials, rates) = (Denials::default(), Buckets::default());
+        let streams = Arc::new(Semaphore::new(EVENT_STREAMS_MAX));
         let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
-        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, denials, stopping })))
+        Ok(Self(Arc::new(Parts {
+            settings,
+            store,
+            clock,
+            notifier,
+            delivery,
+            started_at,
+            denials,
+            rates,
+            streams,
+            stopping,
+        })))
     }
 
     /// Asks waiting polls to end.
@@ -154,6 +176,7 @@ impl Hub {
 
     /// Ends what ran out, once.
     pub async fn sweep(&self) {
+        self.rates.forget_full(self.clock.now());
         for counted in self.denials.over(self.clock.now()) {
             self.note_denials(counted, None).await;
         }

@@ -17,10 +17,12 @@ pub mod hub;
 pub mod notify;
 pub mod queue;
 pub mod random;
+pub mod rate;
 pub mod serve;
 pub mod setup;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod state;
 pub mod store;
 pub mod sweep;
 #[cfg(test)]

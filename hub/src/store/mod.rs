@@ -21,6 +21,7 @@ pub mod enrolment;
 pub mod events;
 pub mod jobs;
 pub mod leases;
+pub mod listing;
 pub mod lives;
 pub mod results;
 pub mod tokens;
@@ -101,6 +102,11 @@ impl Store {
         self.0.writer.commits()
     }
 
+    /// The number of the latest event; whoever waits for a change of it is woken after the commit that adds one.
+    pub fn latest_event(&self) -> tokio::sync::watch::Receiver<i64> {
+        self.0.writer.events()
+    }
+
     /// Commits what waits and closes the file. Later calls get [`StoreError::Unavailable`].
     ///
     /// # Errors
@@ -116,7 +122,9 @@ impl Store {
         &self,
         change: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.0.writer.run(change).await
+        // The log lines of a change, too, carry the request that it belongs to.
+        let span = tracing::Span::current();
+        self.0.writer.run(move |db| span.in_scope(|| change(db))).await
     }
 
     /// Runs `look` on a thread of its own with a read connection (S5).
@@ -130,8 +138,9 @@ impl Store {
         }
         let closed = |_| StoreError::Unavailable("it is closed".into());
         let _permit = self.0.readers.acquire().await.map_err(closed)?;
-        let inner = Arc::clone(&self.0);
+        let (inner, span) = (Arc::clone(&self.0), tracing::Span::current());
         let task = tokio::task::spawn_blocking(move || {
+            let _entered = span.entered();
             let idle = lock(&inner.idle_readers).pop();
             let conn = match idle {
                 Some(conn) => conn,
@@ -178,6 +187,15 @@ mod faults {
         pub async fn limit_pages(&self, pages: Option<u32>) -> Result<(), StoreError> {
             let pages = pages.unwrap_or(u32::MAX - 1);
             self.write(move |db| Ok(db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)).await
+        }
+
+        /// Prunes events as the sweep does, at once.
+        pub async fn forget_events_before(&self, number: i64) -> Result<(), StoreError> {
+            self.write(move |db| {
+                db.execute("DELETE FROM event WHERE number < ?", [number])?;
+                Ok(())
+            })
+            .await
         }
 
         /// A change that fails after it has written.
