@@ -11,12 +11,15 @@ use genesis_shared::timestamp::Timestamp;
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
+use crate::api::fleet::Census;
 use crate::auth::Caller;
+use crate::cached::Cached;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{DeliveryError, DeliveryKey};
 use crate::denials::{Counted, Denials};
 use crate::error::ApiError;
+use crate::history::History;
 use crate::notify::Notifier;
 use crate::rate::Buckets;
 use crate::setup;
@@ -49,6 +52,10 @@ pub struct Parts {
     pub denials: Denials,
     /// How often each token has asked.
     pub rates: Buckets<Caller>,
+    /// The fleet as counted last.
+    pub census: Cached<Census>,
+    /// How droplets were over the last hours.
+    pub history: History,
     /// Readers of the event stream that there is room for.
     pub streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
@@ -115,6 +122,8 @@ impl Hub {
             started_at,
             denials,
             rates,
+            census: Cached::default(),
+            history: History::default(),
             streams,
             stopping,
         })))

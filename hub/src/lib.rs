@@ -8,11 +8,13 @@
 
 pub mod api;
 pub mod auth;
+pub mod cached;
 pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod denials;
 pub mod error;
+pub mod history;
 pub mod hub;
 pub mod notify;
 pub mod queue;

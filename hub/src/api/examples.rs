@@ -66,6 +66,19 @@ fn droplets(name: &str) -> Option<Value> {
             "lives": [of("LifeView")]}),
         "LifeView" => json!({"boot_epoch": "b1", "journal_high_water": 31, "first_seen_at": AT, "last_seen_at": LATER,
             "present": true}),
+        "HealthHistory" => json!({"since": AT, "samples": [of("HealthSample")]}),
+        "HealthSample" => json!({"at": LATER, "cpu_percent": 12, "memory_percent": 53, "disk_percent": 41,
+            "healthy": true}),
+        "FleetSummary" => json!({
+            "at": AT, "droplets": 3, "states": {"HANDSHAKE_PENDING": 0, "INITIALIZING": 0, "ACTIVE_HEALTHY": 2,
+                "ACTIVE_DEGRADED": 1, "DRIFT_DETECTED": 0, "QUARANTINED": 0, "ZOMBIE": 0},
+            "queues": [{"queue": "template", "queued": 2, "leased": 0, "accepted": 1, "dead": 0}], "polls_waiting": 2,
+            "version": "0.1.0", "started_at": AT}),
+        "FleetMap" => json!({
+            "at": AT, "order": DIGEST, "names": ["HANDSHAKE_PENDING", "INITIALIZING", "ACTIVE_HEALTHY",
+                "ACTIVE_DEGRADED", "DRIFT_DETECTED", "QUARANTINED", "ZOMBIE"],
+            "regions": [{"region": "ams3", "droplets": 1}, {"region": "fra1", "droplets": 2}], "states": "232"}),
+        "FleetIds" => json!({"order": DIGEST, "ids": ["412003", "412001", "412002"]}),
         "Quarantine" => json!({"code": "droplet_cloned", "message": "two machines have this identity", "since": AT}),
         "ResumeRequest" => json!({"reason": "the clone was destroyed", "boot_epoch": "b1"}),
         "Escrow" => {

@@ -9,6 +9,7 @@ pub mod cors;
 pub mod droplets;
 pub mod events;
 pub mod examples;
+pub mod fleet;
 pub mod handshake;
 pub mod health;
 pub mod heartbeat;
@@ -79,6 +80,10 @@ served! {
     post "/api/v1/droplets/{droplet_id}/provisioning-token" droplets::provisioning_token;
     post "/api/v1/droplets/{droplet_id}/resume" droplets::resume;
     get "/api/v1/droplets/{droplet_id}/escrow" droplets::escrow;
+    get "/api/v1/droplets/{droplet_id}/health" fleet::health;
+    get "/api/v1/fleet/summary" fleet::summary;
+    get "/api/v1/fleet/map" fleet::map;
+    get "/api/v1/fleet/ids" fleet::ids;
     post "/api/v1/bundles" bundles::push;
     get "/api/v1/bundles" bundles::list;
     get "/api/v1/bundles/{bundle_id}" bundles::show;

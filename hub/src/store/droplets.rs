@@ -93,7 +93,7 @@ fn row(row: &Row<'_>) -> ColumnResult<DropletRow> {
 }
 
 /// What the state of a droplet follows from, at column 10 of [`SELECT`] without reading the whole report.
-fn facts(row: &Row<'_>) -> ColumnResult<Facts> {
+pub(super) fn facts(row: &Row<'_>) -> ColumnResult<Facts> {
     Ok(Facts {
         enrolled: row.get::<_, Option<i64>>(5)?.is_some(),
         quarantined: row.get::<_, Option<String>>(9)?.is_some(),

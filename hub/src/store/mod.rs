@@ -19,6 +19,7 @@ pub mod bundles;
 pub mod droplets;
 pub mod enrolment;
 pub mod events;
+pub mod fleet;
 pub mod jobs;
 pub mod leases;
 pub mod listing;

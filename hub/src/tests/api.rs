@@ -191,3 +191,46 @@ async fn the_same_push_again_is_one_push_even_at_the_same_time() {
     assert!(one == two && two == three, "{one} {two} {three}");
     assert_eq!(all(&world, "/api/v1/jobs").await.len(), 1);
 }
+
+#[tokio::test]
+async fn the_fleet_fits_in_a_byte_per_droplet_and_is_counted_once_a_second() {
+    let world = World::new().await;
+    let (one, _two) = (world.enrol("d1").await, world.enrol("d2").await);
+    world.register("d3").await;
+    beat(&world, &one, "ACTIVE_DEGRADED").await;
+    world.queue(&one).await;
+    let map = world.get("/api/v1/fleet/map").await.ok();
+    let ids = world.get("/api/v1/fleet/ids").await.ok();
+    assert_eq!((&ids["ids"], &map["states"], &map["order"]), (&json!(["d1", "d2", "d3"]), &json!("310"), &ids["order"]));
+    assert_eq!(map["names"][3], "ACTIVE_DEGRADED");
+    assert_eq!(map["regions"], json!([{"region": "fra1", "droplets": 3}]));
+    // What comes within the second is seen after it.
+    beat(&world, &one, "ACTIVE_HEALTHY").await;
+    assert_eq!(world.get("/api/v1/fleet/map").await.ok()["states"], "310");
+    world.clock.advance(1_000);
+    let summary = world.get("/api/v1/fleet/summary").await.ok();
+    assert_eq!((&summary["droplets"], &summary["states"]["ACTIVE_HEALTHY"]), (&json!(3), &json!(1)));
+    assert_eq!(summary["states"]["ZOMBIE"], 0, "each state is there");
+    assert_eq!(summary["queues"], json!([{"queue": "template", "queued": 1, "leased": 0, "accepted": 0, "dead": 0}]));
+    // A droplet that comes changes the order.
+    world.register("d0").await;
+    world.clock.advance(1_000);
+    assert_ne!(world.get("/api/v1/fleet/map").await.ok()["order"], map["order"]);
+}
+
+#[tokio::test]
+async fn a_droplets_health_is_kept_as_one_sample_a_minute() {
+    let world = World::new().await;
+    let one = world.enrol("d1").await;
+    for state in ["ACTIVE_HEALTHY", "ACTIVE_DEGRADED", "ACTIVE_HEALTHY"] {
+        beat(&world, &one, state).await;
+        beat(&world, &one, "ACTIVE_HEALTHY").await;
+        world.clock.advance(60_000);
+    }
+    let history = world.get("/api/v1/droplets/d1/health").await.ok();
+    let samples = history["samples"].as_array().unwrap();
+    assert_eq!(samples.iter().map(|sample| sample["healthy"].as_bool().unwrap()).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(samples[0], json!({"at": "2026-11-24T12:00:00.000Z", "cpu_percent": 2, "memory_percent": 50,
+        "disk_percent": 3, "healthy": true}));
+    world.get("/api/v1/droplets/nobody/health").await.refused(404, "not_found");
+}
