@@ -11,6 +11,7 @@ pub mod droplet;
 pub mod engine;
 pub mod fleet;
 pub mod fuzz;
+pub mod hub;
 pub mod kills;
 pub mod n8n;
 pub mod operator;

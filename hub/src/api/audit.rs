@@ -23,6 +23,7 @@ const OWN: &str = "hub";
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// `hub`, or a droplet's id.
+    #[param(pattern = "^(hub|(droplet:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63})$")]
     pub chain: String,
     /// Only entries of this event, such as `BUNDLE_PUSHED`. What is left out cannot be verified: such a page is for
     /// looking, and holds neither the chain's name nor checkpoints.

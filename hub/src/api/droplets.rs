@@ -42,7 +42,9 @@ pub struct Wanted {
     /// Only those with this label, written `name=value`.
     pub label: Option<String>,
     /// `next_cursor` of the page before.
-    pub cursor: Option<String>,
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    #[param(value_type = Option<String>)]
+    pub cursor: Option<DropletId>,
     /// Items on the page, at most 200.
     #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
@@ -153,7 +155,7 @@ pub async fn list(
         let pair = label.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         pair.ok_or_else(|| ApiError::malformed("label must be written name=value"))
     });
-    let (label, after) = (label.transpose()?, wanted.cursor);
+    let (label, after) = (label.transpose()?, wanted.cursor.map(|id| id.to_string()));
     let filter = DropletFilter {
         workspace: wanted.workspace_id,
         state: wanted.state.map(|state| (state, Moment::of(&hub))),

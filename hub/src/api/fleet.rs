@@ -148,7 +148,8 @@ pub async fn map(State(hub): State<Hub>, operator: Operator) -> Result<Json<Flee
         let place = DropletState::ALL.iter().position(|known| known == state).unwrap_or(0);
         char::from_digit(u32::try_from(place).unwrap_or(0), 10).unwrap_or('0')
     };
-    let region = |(region, droplets): &(String, usize)| MapRegion { region: region.clone(), droplets: *droplets as u64 };
+    let region =
+        |(region, droplets): &(String, usize)| MapRegion { region: region.clone(), droplets: *droplets as u64 };
     Ok(Json(FleetMap {
         at: counted.at,
         order: counted.order,

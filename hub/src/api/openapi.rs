@@ -36,11 +36,8 @@ const TAGS: [(&str, &str); 7] = [
     ("machines", "For monitors, generators, proxies."),
 ];
 
-/// Integers on the wire fit 64 bits with a sign.
-const INTEGER_MAX: i64 = i64::MAX;
-
 /// Forms of texts, by the name of the property or parameter.
-const FORMS: [(&str, &str); 9] = [
+const FORMS: [(&str, &str); 10] = [
     ("droplet_id", "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"),
     ("identity_key", "^[A-Za-z0-9_-]{43}$"),
     ("sealing_key", "^[A-Za-z0-9_-]{43}$"),
@@ -48,6 +45,7 @@ const FORMS: [(&str, &str); 9] = [
     ("digest", "^sha256:[0-9a-f]{64}$"),
     ("hash", "^sha256:[0-9a-f]{64}$"),
     ("prev", "^sha256:[0-9a-f]{64}$"),
+    ("cursor", "^[0-9]{1,18}$"),
     ("nonce", "^[A-Za-z0-9_-]{16,128}$"),
     ("label", "^[^=]+=.*$"),
 ];
@@ -113,17 +111,14 @@ fn complete(operation: &mut Value, name: &str) {
         responses.iter_mut().for_each(|(status, response)| answer(status, response));
         responses.sort_keys();
     }
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    // To look for what is not there would make it.
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         let name = parameter["name"].as_str().unwrap_or_default().to_owned();
         refine(&mut parameter["schema"]);
         form(&name, &mut parameter["schema"]);
     }
-    let body = &mut operation["requestBody"]["content"]["application/json"];
-    if takes_body {
+    if let Some(body) = operation.pointer_mut("/requestBody/content/application~1json") {
         exemplify(body);
-    } else if let Some(operation) = operation.as_object_mut() {
-        // Looking for it has made it.
-        operation.remove("requestBody");
     }
 }
 
@@ -163,9 +158,7 @@ fn exemplify(media: &mut Value) {
 
 /// Bounds numbers and gives texts their form, all the way down.
 fn refine(schema: &mut Value) {
-    if schema["type"] == "integer" || schema["type"] == json!(["integer", "null"]) {
-        schema["maximum"] = schema.get("maximum").filter(|max| !max.is_null()).cloned().unwrap_or(INTEGER_MAX.into());
-    }
+    bound(schema);
     let Some(members) = schema.as_object_mut() else { return };
     for (name, member) in members {
         match member {
@@ -182,12 +175,32 @@ fn refine(schema: &mut Value) {
     }
 }
 
-/// The form of a text, by its name.
+/// Says of an integer what fits into it.
+fn bound(schema: &mut Value) {
+    let is_integer = schema["type"] == "integer" || schema["type"] == json!(["integer", "null"]);
+    if !is_integer || schema.get("maximum").is_some() {
+        return;
+    }
+    let unsigned = schema["minimum"] == 0;
+    schema["maximum"] = match (schema["format"].as_str(), unsigned) {
+        (Some("int32"), true) => json!(u32::MAX),
+        (Some("int32"), false) => json!(i32::MAX),
+        (_, true) => json!(u64::MAX),
+        (_, false) => json!(i64::MAX),
+    };
+}
+
+/// The form of a text, by its name, and the bound of a number that the hub keeps with a sign.
 fn form(name: &str, schema: &mut Value) {
+    if name == "seq" {
+        schema["maximum"] = json!(i64::MAX);
+    }
     if schema["type"] != "string" && schema["type"] != json!(["string", "null"]) {
         return;
     }
-    if let Some((_, pattern)) = FORMS.iter().find(|(known, _)| *known == name) {
+    if let Some((_, pattern)) = FORMS.iter().find(|(known, _)| *known == name)
+        && schema.get("pattern").is_none()
+    {
         schema["pattern"] = json!(pattern);
     }
     if UUIDS.contains(&name) {

@@ -201,7 +201,10 @@ async fn the_fleet_fits_in_a_byte_per_droplet_and_is_counted_once_a_second() {
     world.queue(&one).await;
     let map = world.get("/api/v1/fleet/map").await.ok();
     let ids = world.get("/api/v1/fleet/ids").await.ok();
-    assert_eq!((&ids["ids"], &map["states"], &map["order"]), (&json!(["d1", "d2", "d3"]), &json!("310"), &ids["order"]));
+    assert_eq!(
+        (&ids["ids"], &map["states"], &map["order"]),
+        (&json!(["d1", "d2", "d3"]), &json!("310"), &ids["order"])
+    );
     assert_eq!(map["names"][3], "ACTIVE_DEGRADED");
     assert_eq!(map["regions"], json!([{"region": "fra1", "droplets": 3}]));
     // What comes within the second is seen after it.
@@ -229,8 +232,14 @@ async fn a_droplets_health_is_kept_as_one_sample_a_minute() {
     }
     let history = world.get("/api/v1/droplets/d1/health").await.ok();
     let samples = history["samples"].as_array().unwrap();
-    assert_eq!(samples.iter().map(|sample| sample["healthy"].as_bool().unwrap()).collect::<Vec<_>>(), [true, false, true]);
-    assert_eq!(samples[0], json!({"at": "2026-11-24T12:00:00.000Z", "cpu_percent": 2, "memory_percent": 50,
-        "disk_percent": 3, "healthy": true}));
+    assert_eq!(
+        samples.iter().map(|sample| sample["healthy"].as_bool().unwrap()).collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    assert_eq!(
+        samples[0],
+        json!({"at": "2026-11-24T12:00:00.000Z", "cpu_percent": 2, "memory_percent": 50,
+        "disk_percent": 3, "healthy": true})
+    );
     world.get("/api/v1/droplets/nobody/health").await.refused(404, "not_found");
 }

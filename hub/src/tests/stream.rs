@@ -176,7 +176,8 @@ async fn a_silent_stream_shows_that_it_lives_and_ends_with_its_token() {
 #[tokio::test]
 async fn a_reader_too_many_is_refused_with_a_time_to_come_back() {
     let world = World::new().await;
-    let all = world.hub.streams.clone().try_acquire_many_owned(crate::hub::EVENT_STREAMS_MAX.try_into().unwrap()).unwrap();
+    let all =
+        world.hub.streams.clone().try_acquire_many_owned(crate::hub::EVENT_STREAMS_MAX.try_into().unwrap()).unwrap();
     let refused = world.get("/api/v1/events/stream").await;
     assert_eq!(refused.headers["retry-after"], "30");
     refused.refused(429, "too_many_streams");
