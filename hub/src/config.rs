@@ -22,7 +22,9 @@ pub const DELIVERY_KID: &str = "hub-1";
 const CONNECTIONS_MAX: usize = 20_000;
 /// Seconds between two looks for expired leases and bundles; a lease lasts twelve times as long.
 const SWEEP_INTERVAL_S: u64 = 5;
-/// Seconds for a TLS handshake, for request headers, and for the body of a request.
+/// Seconds between two looks for a new certificate; its files are read, some KiB.
+const TLS_WATCH_INTERVAL_S: u64 = 10;
+/// Seconds for a TLS handshake, for request headers, for the body of a request, and for taking anything of an answer.
 const SLOW_CLIENT_S: u64 = 30;
 /// Seconds that running requests get when the hub stops.
 const STOP_GRACE_S: u64 = 10;
@@ -62,6 +64,14 @@ pub struct Raw {
     pub lease_ttl_ms: Option<i64>,
     /// Open connections at most.
     pub connections_max: Option<usize>,
+    /// Connections from one address at most.
+    pub connections_per_address_max: Option<usize>,
+    /// Seconds for a TLS handshake, for request headers, for the body of a request, and for taking an answer.
+    pub slow_client_s: Option<u64>,
+    /// Seconds between two looks for a new certificate.
+    pub tls_watch_interval_s: Option<u64>,
+    /// An address to serve `/metrics` on in the clear and without a token, for a scraper on this machine or network.
+    pub metrics_listen: Option<SocketAddr>,
     /// Requests per second of one API token in the long run.
     pub api_rate_per_s: Option<u32>,
     /// Requests of one API token at once after a pause.
@@ -109,6 +119,12 @@ pub struct Settings {
     pub lease_ttl_ms: i64,
     /// Open connections at most.
     pub connections_max: usize,
+    /// Connections from one address at most.
+    pub connections_per_address_max: usize,
+    /// Time between two looks for a new certificate.
+    pub tls_watch: Duration,
+    /// Where to serve `/metrics` in the clear.
+    pub metrics_listen: Option<SocketAddr>,
     /// How often one API token may ask.
     pub api_rate: Rate,
     /// How often one droplet may ask.
@@ -121,7 +137,7 @@ pub struct Settings {
     pub event_keep_alive: Duration,
     /// Time between two sweeps.
     pub sweep_interval: Duration,
-    /// Time for a TLS handshake, for request headers, and for a body.
+    /// Time for a TLS handshake, for request headers, for a body, and for taking anything of an answer.
     pub slow_client: Duration,
     /// Time that running requests get when the hub stops.
     pub stop_grace: Duration,
@@ -203,6 +219,13 @@ impl Settings {
             let message = format!("cors_origins: {origin:?} is not like https://dashboard.example.com, without a path");
             return Err(ConfigError::Value(message));
         }
+        // Half of all: a fleet comes from many addresses. Behind a proxy all of them have one.
+        let per_address = raw.connections_per_address_max.unwrap_or(connections_max.div_ceil(2));
+        if per_address == 0 {
+            return Err(ConfigError::Value("connections_per_address_max = 0; at least 1 is needed".into()));
+        }
+        let slow = seconds("slow_client_s", raw.slow_client_s, SLOW_CLIENT_S, 600)?;
+        let watch = seconds("tls_watch_interval_s", raw.tls_watch_interval_s, TLS_WATCH_INTERVAL_S, DAY_S)?;
         let kid = raw.delivery_kid.as_deref().unwrap_or(DELIVERY_KID);
         let sweep = seconds("sweep_interval_s", raw.sweep_interval_s, SWEEP_INTERVAL_S, 3600)?;
         let grace = seconds("stop_grace_s", raw.stop_grace_s, STOP_GRACE_S, 600)?;
@@ -216,13 +239,16 @@ impl Settings {
             agent,
             lease_ttl_ms,
             connections_max,
+            connections_per_address_max: per_address,
+            tls_watch: Duration::from_secs(watch),
+            metrics_listen: raw.metrics_listen,
             api_rate,
             sidecar_rate,
             cors_origins: raw.cors_origins.into(),
             event_lag_max: EVENT_LAG_MAX,
             event_keep_alive: EVENT_KEEP_ALIVE,
             sweep_interval: Duration::from_secs(sweep),
-            slow_client: Duration::from_secs(SLOW_CLIENT_S),
+            slow_client: Duration::from_secs(slow),
             stop_grace: Duration::from_secs(grace),
         })
     }

@@ -20,6 +20,7 @@ use crate::delivery::{DeliveryError, DeliveryKey};
 use crate::denials::{Counted, Denials};
 use crate::error::ApiError;
 use crate::history::History;
+use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::rate::Buckets;
 use crate::setup;
@@ -56,6 +57,8 @@ pub struct Parts {
     pub census: Cached<Census>,
     /// How droplets were over the last hours.
     pub history: History,
+    /// What the hub counts about itself.
+    pub metrics: Metrics,
     /// Readers of the event stream that there is room for.
     pub streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
@@ -124,6 +127,7 @@ impl Hub {
             rates,
             census: Cached::default(),
             history: History::default(),
+            metrics: Metrics::default(),
             streams,
             stopping,
         })))

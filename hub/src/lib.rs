@@ -6,6 +6,7 @@
 //! **Invariant:** the hub holds bytes that it cannot forge. Its only private keys are the TLS key and the delivery key,
 //! which says "handed to this droplet just now" and nothing else; a stolen hub cannot make a command.
 
+pub mod addresses;
 pub mod api;
 pub mod auth;
 pub mod cached;
@@ -16,7 +17,9 @@ pub mod denials;
 pub mod error;
 pub mod history;
 pub mod hub;
+pub mod metrics;
 pub mod notify;
+pub mod patience;
 pub mod queue;
 pub mod random;
 pub mod rate;
@@ -27,5 +30,7 @@ pub mod sim;
 pub mod state;
 pub mod store;
 pub mod sweep;
+pub mod systemd;
 #[cfg(test)]
 mod tests;
+pub mod tls;

@@ -14,6 +14,7 @@ pub mod handshake;
 pub mod health;
 pub mod heartbeat;
 pub mod jobs;
+pub mod metrics;
 pub mod openapi;
 pub mod page;
 pub mod renew;
@@ -101,6 +102,7 @@ served! {
     get "/openapi.json" openapi::show_at_the_top;
     get "/healthz" health::healthz;
     get "/readyz" health::readyz;
+    get "/metrics" metrics::show;
 }
 
 /// Every route of the hub, and around each of them what all have in common.

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use genesis_shared::wire::ErrorBody;
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Peer, cors};
@@ -58,6 +59,7 @@ async fn answered(hub: &Hub, id: &str, request: Request, next: Next) -> Response
     // The route, not the path: a path may hold what a client should not have put there.
     let route = request.extensions().get::<MatchedPath>().map_or("-", |path| path.as_str()).to_owned();
     let peer = request.extensions().get::<Peer>().map(|Peer(ip)| ip.to_canonical());
+    let (_present, began) = (hub.metrics.request(), Instant::now());
     let mut response = match caught(next.run(request)).await {
         Some(response) => response,
         None => {
@@ -65,6 +67,8 @@ async fn answered(hub: &Hub, id: &str, request: Request, next: Next) -> Response
             ApiError::internal().into_response()
         }
     };
+    let status = response.status().as_u16();
+    hub.metrics.answered(&method.as_str().to_ascii_lowercase(), &route, status, began.elapsed());
     let Some(error) = error_of(&mut response) else {
         tracing::debug!(%method, route, status = response.status().as_u16(), "answered");
         return response;

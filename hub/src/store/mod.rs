@@ -157,6 +157,14 @@ impl Store {
         task.await.unwrap_or_else(|_| Err(StoreError::Broken("a read panicked".into())))
     }
 
+    /// Whether the writer's thread still works: an empty change, which costs no write.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn pulse(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors

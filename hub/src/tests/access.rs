@@ -57,6 +57,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("PUT", "/api/v1/trust-root", "???wwsss+"),
     ("GET", "/healthz", "+++++++++"),
     ("GET", "/readyz", "+++++++++"),
+    ("GET", "/metrics", "???ww+ss+"),
     ("GET", "/openapi.json", "+++++++++"),
     ("GET", "/api/v1/openapi.json", "+++++++++"),
 ];
@@ -221,4 +222,16 @@ async fn the_openapi_document_lists_every_route_and_each_listed_one_exists() {
     for target in found {
         assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
     }
+}
+
+#[tokio::test]
+async fn numbers_are_bounded_by_what_fits_their_type() {
+    let world = World::new().await;
+    let document = world.get("/api/v1/openapi.json").await.ok();
+    let property = |schema: &str, name: &str| document["components"]["schemas"][schema]["properties"][name]["maximum"].clone();
+    assert_eq!(property("Heartbeat", "swap_used_mb"), json!(u64::MAX));
+    assert_eq!(property("Heartbeat", "active_workflows"), json!(u32::MAX));
+    assert_eq!(property("Heartbeat", "clock_offset_ms"), json!(i64::MAX));
+    assert_eq!(property("OutboxRecord", "seq"), json!(i64::MAX));
+    assert_eq!(property("HealthSample", "cpu_percent"), json!(100));
 }
