@@ -119,10 +119,8 @@ pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, Ser
     };
     let metrics_addr = scrapers.as_ref().map(|(_, address)| *address);
     let hub = Hub::open(settings, clock)?;
-    let mut others = vec![
-        tokio::spawn(sweep::run(hub.clone())),
-        tokio::spawn(tls::watch(hub.clone(), Arc::clone(&certificate))),
-    ];
+    let mut others =
+        vec![tokio::spawn(sweep::run(hub.clone())), tokio::spawn(tls::watch(hub.clone(), Arc::clone(&certificate)))];
     if let Some((listener, _)) = scrapers {
         others.push(tokio::spawn(scrape(hub.clone(), listener)));
     }
@@ -190,7 +188,8 @@ async fn accept(hub: &Hub, listener: TcpListener, acceptor: TlsAcceptor) {
             tracing::debug!(%peer, "this address has as many connections as one may have");
             continue;
         };
-        let connection = Connection { peer, _place: place, hub: hub.clone(), router: router.clone(), server: Arc::clone(&server) };
+        let connection =
+            Connection { peer, _place: place, hub: hub.clone(), router: router.clone(), server: Arc::clone(&server) };
         let (acceptor, watcher, slow) = (acceptor.clone(), graceful.watcher(), hub.settings.slow_client);
         tokio::spawn(async move {
             connection.serve(stream, &acceptor, watcher, slow).await;

@@ -182,12 +182,13 @@ fn bound(schema: &mut Value) {
         return;
     }
     let unsigned = schema["minimum"] == 0;
-    schema["maximum"] = match (schema["format"].as_str(), unsigned) {
-        (Some("int32"), true) => json!(u32::MAX),
-        (Some("int32"), false) => json!(i32::MAX),
-        (_, true) => json!(u64::MAX),
-        (_, false) => json!(i64::MAX),
+    let (format, maximum) = match (schema["format"].as_str(), unsigned) {
+        (Some("int32"), true) => ("uint32", json!(u32::MAX)),
+        (Some("int32"), false) => ("int32", json!(i32::MAX)),
+        (_, true) => ("uint64", json!(u64::MAX)),
+        (_, false) => ("int64", json!(i64::MAX)),
     };
+    (schema["format"], schema["maximum"]) = (json!(format), maximum);
 }
 
 /// The form of a text, by its name, and the bound of a number that the hub keeps with a sign.

@@ -228,7 +228,8 @@ async fn the_openapi_document_lists_every_route_and_each_listed_one_exists() {
 async fn numbers_are_bounded_by_what_fits_their_type() {
     let world = World::new().await;
     let document = world.get("/api/v1/openapi.json").await.ok();
-    let property = |schema: &str, name: &str| document["components"]["schemas"][schema]["properties"][name]["maximum"].clone();
+    let property =
+        |schema: &str, name: &str| document["components"]["schemas"][schema]["properties"][name]["maximum"].clone();
     assert_eq!(property("Heartbeat", "swap_used_mb"), json!(u64::MAX));
     assert_eq!(property("Heartbeat", "active_workflows"), json!(u32::MAX));
     assert_eq!(property("Heartbeat", "clock_offset_ms"), json!(i64::MAX));
