@@ -20,6 +20,7 @@ pub mod page;
 pub mod renew;
 pub mod request;
 pub mod results;
+pub mod site;
 pub mod stream;
 pub mod trust_root;
 
@@ -100,6 +101,8 @@ served! {
     put "/api/v1/trust-root" trust_root::put;
     get "/api/v1/openapi.json" openapi::show;
     get "/openapi.json" openapi::show_at_the_top;
+    get "/" site::index;
+    get "/page/{file}" site::file;
     get "/healthz" health::healthz;
     get "/readyz" health::readyz;
     get "/metrics" metrics::show;

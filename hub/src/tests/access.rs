@@ -57,6 +57,8 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("PUT", "/api/v1/trust-root", "???wwsss+"),
     ("GET", "/healthz", "+++++++++"),
     ("GET", "/readyz", "+++++++++"),
+    ("GET", "/", "+++++++++"),
+    ("GET", "/page/{file}", "+++++++++"),
     ("GET", "/metrics", "???ww+ss+"),
     ("GET", "/openapi.json", "+++++++++"),
     ("GET", "/api/v1/openapi.json", "+++++++++"),
@@ -116,7 +118,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         });
         assert_eq!(expected.len(), CALLERS.len(), "{route}");
         let path = route.replace("{droplet_id}", "d1").replace("{job_id}", &crate::random::job_id().to_string());
-        let path = path.replace("{bundle_id}", &crate::random::bundle_id().to_string());
+        let path = path.replace("{file}", "app.js").replace("{bundle_id}", &crate::random::bundle_id().to_string());
         let query = match route.as_str() {
             "/api/v1/sidecar/commands" => "?wait=0&nonce=0123456789abcdef",
             "/api/v1/audit" => "?chain=hub",

@@ -243,3 +243,44 @@ async fn a_droplets_health_is_kept_as_one_sample_a_minute() {
     );
     world.get("/api/v1/droplets/nobody/health").await.refused(404, "not_found");
 }
+
+#[tokio::test]
+async fn the_page_may_ask_nobody_but_this_hub_and_holds_nothing_that_its_policy_forbids() {
+    let world = World::new().await;
+    let index = world.call(Method::GET, "/", "", Body::empty()).await;
+    let policy = index.headers["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(
+        policy.starts_with("default-src 'none'") && !policy.contains("unsafe") && !policy.contains('*'),
+        "{policy}"
+    );
+    assert!(policy.contains("frame-ancestors 'none'") && policy.contains("base-uri 'none'"));
+    let html = index.body.as_str().unwrap().to_owned();
+    // What the policy would block is not there to begin with.
+    for word in ["<style", " style=", " onclick", "javascript:", "http://", "https://", "<script>"] {
+        assert!(!html.contains(word), "{word}");
+    }
+    let mut bytes = html.len();
+    let mut files: Vec<_> = html.split('"').filter_map(|part| part.strip_prefix("page/")).map(str::to_owned).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(name) = files.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let file = world.call(Method::GET, &format!("/page/{name}"), "", Body::empty()).await;
+        assert_eq!(
+            (file.status, &file.headers["x-content-type-options"]),
+            (StatusCode::OK, &"nosniff".parse().unwrap())
+        );
+        let text = file.body.as_str().unwrap();
+        for word in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "localStorage"] {
+            assert!(!text.contains(word), "{name}: {word}");
+        }
+        bytes += text.len();
+        files.extend(text.split("from \"./").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+        // Whoever has it is told so.
+        let request = Request::get(format!("/page/{name}")).header("if-none-match", &file.headers["etag"]);
+        assert_eq!(world.send(request.body(Body::empty()).unwrap()).await.status, StatusCode::NOT_MODIFIED);
+    }
+    assert_eq!(seen.len(), 7, "every file is reached from the page: {seen:?}");
+    assert!(bytes < 64 * 1024, "small: {bytes}");
+}
