@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
 
 pub mod attack;
+pub mod browser;
 pub mod caddy;
 pub mod canary;
+pub mod crowd;
 pub mod droplet;
 pub mod engine;
 pub mod fleet;

@@ -43,9 +43,10 @@ export function droplet(page, id) {
 function drawHead(head, view) {
   const heard = view.last_seen_at ? el("span", {}, " · heard ", when(view.last_seen_at, Date.now())) : " · never heard";
   clear(head).append(
-    el("div", {}, el("h1", {}, view.name || view.droplet_id),
-      el("p", { class: "sub" }, view.name ? el("span", { class: "mono" }, `${view.droplet_id} · `) : null, view.region ?? "no region", heard)),
-    el("span", { class: "pill" }, dot(view.state), stateName(view.state)));
+    el("div", {},
+      el("div", { class: "named" }, el("h1", {}, view.name || view.droplet_id),
+        el("span", { class: "pill" }, dot(view.state), stateName(view.state))),
+      el("p", { class: "sub" }, view.name ? el("span", { class: "mono" }, `${view.droplet_id} · `) : null, view.region ?? "no region", heard)));
   if (view.quarantine) head.append(el("p", { class: "note" }, `${view.quarantine.code.replaceAll("_", " ")}: ${view.quarantine.message}`));
 }
 

@@ -5,7 +5,7 @@ import { clear, colour, count, dot, el, eventItem, stateName, track, when } from
 const EVENTS_SHOWN = 60;
 // From what asks for a look to what is well.
 const WORST = ["ZOMBIE", "QUARANTINED", "DRIFT_DETECTED", "ACTIVE_DEGRADED"];
-const LOOKED_AT = 24;
+const LOOKED_AT = 9;
 
 export function fleet(page) {
   const { main, signal } = page;
@@ -192,23 +192,26 @@ function fleetMap(host, look, signal) {
     tip.style.transform = `translate(${left}px, ${event.clientY + 16}px)`;
   }
 
-  /** The worst by name, for whoever cannot or will not point at cells. */
+  /** Those to look at by name, the worst first, for whoever cannot or will not point at cells. */
   function lookAt() {
     if (!ids) return;
-    const wanted = chosen ? [chosen] : WORST;
-    const found = [];
-    for (const state of wanted) {
+    const most = chosen ? LOOKED_AT * 6 : LOOKED_AT;
+    const rows = (chosen ? [chosen] : WORST).map((state) => {
       const digit = String(seen.names.indexOf(state));
-      for (let place = 0; place < ids.length && found.length <= LOOKED_AT; place += 1) {
-        if (seen.states[place] === digit) found.push([ids[place], state]);
+      const found = [];
+      let all = 0;
+      for (let place = 0; place < ids.length; place += 1) {
+        if (seen.states[place] !== digit) continue;
+        all += 1;
+        if (found.length < most) found.push(ids[place]);
       }
-    }
-    look.hidden = found.length === 0;
-    const more = found.length > LOOKED_AT ? el("span", { class: "soft" }, "and more") : null;
-    clear(look).append(el("span", { class: "soft" }, chosen ? stateName(chosen) : "To look at"),
-      ...found.slice(0, LOOKED_AT).map(([id, state]) =>
-        el("a", { href: `#/droplet/${encodeURIComponent(id)}`, class: "mono", title: stateName(state) }, dot(state), id)));
-    if (more) look.append(more);
+      if (!all) return null;
+      const more = all > found.length ? el("span", { class: "soft" }, `and ${count(all - found.length)} more`) : null;
+      return el("div", {}, el("span", {}, dot(state), stateName(state)), el("span", {},
+        found.map((id) => el("a", { href: `#/droplet/${encodeURIComponent(id)}`, class: "mono" }, id)), more));
+    }).filter(Boolean);
+    look.hidden = rows.length === 0;
+    clear(look).append(...rows);
   }
 
   const repaint = () => requestAnimationFrame(paint);
