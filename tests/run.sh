@@ -7,6 +7,7 @@
 # cache; images pulled.
 #   GENESIS_CACHE      downloads, outside the checkout     (~/.cache/genesis)
 #   GENESIS_N8N_TREE   a folder that holds node_modules/n8n already; GENESIS_N8N_OLD_TREE one with n8n 1.x
+#   GENESIS_CHROMIUM   the browser that looks at the page  (chromium, or google-chrome)
 #   DOCKER_HOST        the container engine, unix:///…     (unix:///var/run/docker.sock)
 #   GENESIS_LAB        a folder whose dockerd.sh and images.sh give engine and images where there are none
 set -euo pipefail
@@ -22,7 +23,7 @@ filters=()
 for argument in "$@"; do
   case $argument in
     --no-skip) no_skip=1 ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) filters+=("$argument") ;;
   esac
 done
@@ -134,6 +135,11 @@ elif ! "$schemathesis/bin/schemathesis" --version 2>/dev/null | grep -qF "$schem
 else
   export GENESIS_SCHEMATHESIS=$schemathesis/bin/schemathesis
 fi
+
+for browser in chromium chromium-browser google-chrome; do
+  [ -z "${GENESIS_CHROMIUM:-}" ] && GENESIS_CHROMIUM=$(command -v "$browser" || true)
+done
+if [ -n "$GENESIS_CHROMIUM" ]; then export GENESIS_CHROMIUM; else skip headless_browser "there is no Chromium"; fi
 
 if [ "$(id -u)" != 0 ] || ! command -v mount >/dev/null; then
   skip small_disk "needs root, to mount a small file system"

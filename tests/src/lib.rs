@@ -23,6 +23,7 @@ pub mod proofs;
 pub mod registry;
 pub mod rig;
 pub mod scenario;
+pub mod siege;
 pub mod stack;
 pub mod traffic;
 

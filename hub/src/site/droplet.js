@@ -84,7 +84,7 @@ function drawCharts(host, since, view, history) {
   clear(host).append(
     chart("Processor", samples, "cpu_percent", "INITIALIZING", 80, now),
     chart("Memory", samples, "memory_percent", "DRIFT_DETECTED", 85, now),
-    chart("Disk", samples, "disk_percent", "ACTIVE_HEALTHY", 90, now));
+    chart("Disk", samples, "disk_percent", "well", 90, now));
 }
 
 /** A curve over the last hours, 0 to 100, with the limit at which the agent calls itself degraded. */

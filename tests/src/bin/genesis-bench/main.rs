@@ -9,6 +9,7 @@ mod kill9;
 mod mapper;
 mod memory;
 mod power_cut;
+mod siege;
 mod simulate;
 mod swap;
 mod verify;
@@ -58,6 +59,9 @@ enum Bench {
     /// What the admission of a bundle costs, signatures and delivery token included.
     #[command(after_help = "Example: genesis-bench verify")]
     Verify,
+    /// Thousands of idle connections and every kind of bad client against a hub, and what others notice of it.
+    #[command(after_help = "Example: genesis-bench siege --idle 10000")]
+    Siege(siege::Options),
     /// Real swaps between two versions of n8n under a steady load, on a real container engine.
     #[command(
         after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Bench::Simulate(options) => simulate::run(&options),
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
+        Bench::Siege(options) => siege::run(&options),
         Bench::Swap(options) => swap::run(&options),
         Bench::Fuzz(options) => fuzz::run(&options),
     };
