@@ -3,9 +3,11 @@
 #   tests/run.sh [--no-skip] [FILTER…]
 #     --no-skip     fail where something that a test needs is missing, instead of leaving the test out
 #     FILTER…       only tests whose name contains one of these (formatting and lints are then left out)
-# What is missing is installed where it can be: n8n and the interop libraries from npm, into the cache; images pulled.
+# What is missing is installed where it can be: n8n and the interop libraries from npm, schemathesis from PyPI, into the
+# cache; images pulled.
 #   GENESIS_CACHE      downloads, outside the checkout     (~/.cache/genesis)
 #   GENESIS_N8N_TREE   a folder that holds node_modules/n8n already; GENESIS_N8N_OLD_TREE one with n8n 1.x
+#   GENESIS_CHROMIUM   the browser that looks at the page  (chromium, or google-chrome)
 #   DOCKER_HOST        the container engine, unix:///…     (unix:///var/run/docker.sock)
 #   GENESIS_LAB        a folder whose dockerd.sh and images.sh give engine and images where there are none
 set -euo pipefail
@@ -15,12 +17,13 @@ cache=${GENESIS_CACHE:-$HOME/.cache/genesis}
 n8n_version=2.8.4
 # The last 1.x: it can neither list nor update credentials.
 n8n_old_version=1.123.81
+schemathesis_version=4.32.5
 no_skip=0
 filters=()
 for argument in "$@"; do
   case $argument in
     --no-skip) no_skip=1 ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) filters+=("$argument") ;;
   esac
 done
@@ -121,6 +124,22 @@ else
   GENESIS_IMAGE_CADDY=$(pinned caddy:2-alpine) GENESIS_IMAGE_POSTGRES=$(pinned postgres:15)
   export GENESIS_IMAGE_N8N GENESIS_IMAGE_N8N_OLD GENESIS_IMAGE_CADDY GENESIS_IMAGE_POSTGRES
 fi
+
+say "Schemathesis $schemathesis_version"
+schemathesis=$cache/schemathesis
+if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+  skip schemathesis "there is no Python 3.10 or newer with venv"
+elif ! "$schemathesis/bin/schemathesis" --version 2>/dev/null | grep -qF "$schemathesis_version" &&
+  ! { python3 -m venv "$schemathesis" && "$schemathesis/bin/pip" install --quiet "schemathesis==$schemathesis_version"; }; then
+  skip schemathesis "schemathesis could not be installed with pip (see above)"
+else
+  export GENESIS_SCHEMATHESIS=$schemathesis/bin/schemathesis
+fi
+
+for browser in chromium chromium-browser google-chrome; do
+  [ -z "${GENESIS_CHROMIUM:-}" ] && GENESIS_CHROMIUM=$(command -v "$browser" || true)
+done
+if [ -n "$GENESIS_CHROMIUM" ]; then export GENESIS_CHROMIUM; else skip headless_browser "there is no Chromium"; fi
 
 if [ "$(id -u)" != 0 ] || ! command -v mount >/dev/null; then
   skip small_disk "needs root, to mount a small file system"

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use genesis_shared::id::Digest;
+use genesis_shared::id::{Digest, DropletId};
 use genesis_shared::life::{BOOT_EPOCH_BYTES_MAX, BOOT_EPOCH_HEADER, HIGH_WATER_HEADER, Life};
 
 use crate::error::ApiError;
@@ -43,11 +43,22 @@ impl Scope {
 #[derive(Clone, Debug)]
 pub struct Sidecar(pub SidecarToken);
 
+/// Whose requests are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// An API token, by its name.
+    Api(String),
+    /// A droplet, however many tokens it has.
+    Sidecar(DropletId),
+}
+
 /// A holder of an API token.
 #[derive(Clone, Debug)]
 pub struct Operator {
     /// The token's name.
     pub name: String,
+    /// The token's digest, for whoever stays and has to be asked again.
+    pub token: Digest,
     scopes: Vec<Scope>,
 }
 
@@ -71,7 +82,7 @@ fn scopes(names: &str) -> Vec<Scope> {
     Scope::ALL.iter().filter(named).copied().collect()
 }
 
-async fn bearer(parts: &Parts, hub: &Hub) -> Result<Bearer, ApiError> {
+async fn bearer(parts: &Parts, hub: &Hub) -> Result<(Bearer, Digest), ApiError> {
     let refused = || {
         let message = "no good bearer token; send one in the Authorization header, or renew it";
         ApiError::unauthorised("unauthenticated", message)
@@ -81,8 +92,20 @@ async fn bearer(parts: &Parts, hub: &Hub) -> Result<Bearer, ApiError> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(refused());
     }
-    let found = hub.store.bearer(Digest::of(token.trim().as_bytes()), hub.clock.now()).await?;
-    found.ok_or_else(refused)
+    let (token, now) = (Digest::of(token.trim().as_bytes()), hub.clock.now());
+    let found = hub.store.bearer(token, now).await?.ok_or_else(refused)?;
+    let (caller, rate) = match &found {
+        Bearer::Api(name, _) => (Caller::Api(name.clone()), hub.settings.api_rate),
+        Bearer::Sidecar(token) => (Caller::Sidecar(token.droplet.clone()), hub.settings.sidecar_rate),
+    };
+    hub.rates.take(caller, rate, now).map_err(|wait_s| {
+        let message = format!(
+            "this token asked more than {} times a second; go on {wait_s} s from now, and ask less often",
+            rate.per_s
+        );
+        ApiError::too_often("rate_limited", message, wait_s)
+    })?;
+    Ok((found, token))
 }
 
 /// The life that a request says it belongs to.
@@ -116,7 +139,7 @@ impl FromRequestParts<Hub> for Sidecar {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, ApiError> {
-        match bearer(parts, hub).await? {
+        match bearer(parts, hub).await?.0 {
             Bearer::Sidecar(mut token) => {
                 hub.watching.heard(token.workspace, hub.clock.now());
                 if !token.used {
@@ -144,8 +167,8 @@ impl FromRequestParts<Hub> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, hub: &Hub) -> Result<Self, ApiError> {
         match bearer(parts, hub).await? {
-            Bearer::Api(name, names) => Ok(Self { name, scopes: scopes(&names) }),
-            Bearer::Sidecar(_) => {
+            (Bearer::Api(name, names), token) => Ok(Self { name, token, scopes: scopes(&names) }),
+            (Bearer::Sidecar(_), _) => {
                 Err(ApiError::forbidden("wrong_plane", "a sidecar token cannot act as an operator; use an API token"))
             }
         }

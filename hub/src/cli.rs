@@ -14,10 +14,13 @@ use genesis_hub::random;
 use genesis_hub::serve;
 use genesis_hub::setup::{self, Wanted};
 use genesis_hub::store::Store;
+use genesis_hub::systemd::Systemd;
 use genesis_shared::chain::Chain;
 use genesis_shared::id::{Digest, KeyId};
+use rustix::process::Resource;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Interval;
 use tracing_subscriber::EnvFilter;
 
 type Failure = Box<dyn std::error::Error>;
@@ -33,6 +36,10 @@ Examples:
   genesis-hub token create --data-dir /var/lib/genesis-hub --name ci --scope read --scope submit
   genesis-hub serve --data-dir /var/lib/genesis-hub --listen 0.0.0.0:8443
   genesis-hub backup --data-dir /var/lib/genesis-hub --to /backup/hub-2026-11-25
+
+Signals: SIGTERM and SIGINT stop the hub in order: waiting polls are answered, requests finished. SIGHUP reads the TLS
+certificate anew, which is also done when its files change. Under systemd (Type=notify) it says when it is ready,
+alive (WatchdogSec=) and stopping.
 
 Logs go to stderr; RUST_LOG chooses what is logged (default: info). No token, secret or bundle is ever logged.";
 
@@ -81,7 +88,7 @@ enum Command {
         #[arg(long, env = "GENESIS_HUB_DATA_DIR")]
         data_dir: PathBuf,
     },
-    /// Serve; prints {"listening":"ADDRESS:PORT"} once it listens.
+    /// Serve; prints {"listening":"ADDRESS:PORT","metrics":null} once it listens.
     Serve(Serve),
 }
 
@@ -253,17 +260,57 @@ async fn serve_until_signal(args: Serve) -> Result<(), Failure> {
     let settings = Settings::new(&args.data_dir, args.listen, raw)?;
     // Before it listens: a signal that comes right after the line on stdout must not kill it.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    raise_limit(settings.connections_max);
+    let systemd = Systemd::from_environment();
     let running = serve::start(settings).await?;
-    print(&json!({"listening": running.addr.to_string()}))?;
+    print(&json!({"listening": running.addr.to_string(), "metrics": running.metrics_addr.map(|a| a.to_string())}))?;
     tracing::info!(addr = %running.addr, "listening");
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    systemd.ready(&format!("listening on {}", running.addr));
+    let mut watchdog = systemd.watchdog().map(tokio::time::interval);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+            _ = hangup.recv() => running.reload(),
+            () = tick(&mut watchdog) => match running.hub.store.pulse().await {
+                Ok(()) => systemd.alive(),
+                // Unheard, systemd starts the hub anew: it can do nothing without its store's thread.
+                Err(error) => tracing::error!(error = %Chain(&error), "the store does not answer"),
+            },
+        }
     }
+    systemd.stopping();
     running.stop();
     running.wait().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The next tick of a clock, if there is one.
+async fn tick(clock: &mut Option<Interval>) {
+    match clock {
+        Some(clock) => drop(clock.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes the file descriptors that the system would give: the limit at first is commonly 1,024.
+fn raise_limit(connections: usize) {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of file descriptors stays as it is");
+    }
+    // Beside connections there are the database, logs, standard streams.
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(64);
+    if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < wanted) {
+        tracing::warn!(
+            maximum,
+            connections_max = connections,
+            "the system gives too few file descriptors for that many connections; set LimitNOFILE in the unit"
+        );
+    }
 }
 
 #[cfg(test)]

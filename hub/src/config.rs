@@ -14,6 +14,7 @@ use genesis_shared::wire::AgentConfig;
 use serde::Deserialize;
 
 use crate::store::prune::Retention;
+use crate::rate::Rate;
 
 /// Name that the delivery key gets where nothing else is said; the trust root must list it under the same name.
 pub const DELIVERY_KID: &str = "hub-1";
@@ -22,7 +23,9 @@ pub const DELIVERY_KID: &str = "hub-1";
 const CONNECTIONS_MAX: usize = 20_000;
 /// Seconds between two looks for expired leases and bundles; a lease lasts twelve times as long.
 const SWEEP_INTERVAL_S: u64 = 5;
-/// Seconds for a TLS handshake, for request headers, and for the body of a request.
+/// Seconds between two looks for a new certificate; its files are read, some KiB.
+const TLS_WATCH_INTERVAL_S: u64 = 10;
+/// Seconds for a TLS handshake, for request headers, for the body of a request, and for taking anything of an answer.
 const SLOW_CLIENT_S: u64 = 30;
 /// Seconds that running requests get when the hub stops.
 const STOP_GRACE_S: u64 = 10;
@@ -36,6 +39,24 @@ const DAYS_MAX: u64 = 3650;
 /// MiB of the database beyond which the oldest go before their time: 15,000 droplets with ten jobs a day of 4 KB each
 /// come to 50 GB in 90 days; a machine with less disk says less.
 const DATABASE_MB_MAX: u64 = 50 * 1024;
+/// One API token. A dashboard makes some ten requests for a page; a script that waits for a job asks 40 times a second.
+const API_RATE: Rate = Rate { per_s: 100, burst: 300 };
+/// One droplet. It asks about once a second at its busiest; after a long time away it delivers some forty batches.
+const SIDECAR_RATE: Rate = Rate { per_s: 20, burst: 200 };
+/// More is no limit.
+const RATE_MAX: u32 = 1_000_000;
+/// Events that a reader of the stream may fall behind: a mass failure of a fleet of 15,000 is one event each.
+const EVENT_LAG_MAX: i64 = 20_000;
+/// A comment in the event stream after so much silence: proxies cut what is silent for 30 s, and so a reader that is
+/// gone is noticed.
+const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Whether a text is what a browser sends as `Origin`: scheme, host, perhaps a port, and nothing else.
+fn is_origin(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-:[]".contains(&byte);
+    rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(host))
+}
 
 /// The file as written; every member may be left out.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,6 +74,25 @@ pub struct Raw {
     pub lease_ttl_ms: Option<i64>,
     /// Open connections at most.
     pub connections_max: Option<usize>,
+    /// Connections from one address at most.
+    pub connections_per_address_max: Option<usize>,
+    /// Seconds for a TLS handshake, for request headers, for the body of a request, and for taking an answer.
+    pub slow_client_s: Option<u64>,
+    /// Seconds between two looks for a new certificate.
+    pub tls_watch_interval_s: Option<u64>,
+    /// An address to serve `/metrics` on in the clear and without a token, for a scraper on this machine or network.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Requests per second of one API token in the long run.
+    pub api_rate_per_s: Option<u32>,
+    /// Requests of one API token at once after a pause.
+    pub api_burst: Option<u32>,
+    /// Requests per second of one droplet in the long run.
+    pub sidecar_rate_per_s: Option<u32>,
+    /// Requests of one droplet at once after a pause.
+    pub sidecar_burst: Option<u32>,
+    /// Origins whose pages may call the API from a browser, for example `https://dashboard.example.com`.
+    #[serde(default)]
+    pub cors_origins: Vec<String>,
     /// Seconds between two sweeps.
     pub sweep_interval_s: Option<u64>,
     /// Seconds that running requests get when the hub stops.
@@ -97,9 +137,25 @@ pub struct Settings {
     pub connections_max: usize,
     /// What is kept for how long.
     pub retention: Retention,
+    /// Connections from one address at most.
+    pub connections_per_address_max: usize,
+    /// Time between two looks for a new certificate.
+    pub tls_watch: Duration,
+    /// Where to serve `/metrics` in the clear.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How often one API token may ask.
+    pub api_rate: Rate,
+    /// How often one droplet may ask.
+    pub sidecar_rate: Rate,
+    /// Origins whose pages may call the API from a browser.
+    pub cors_origins: Arc<[String]>,
+    /// Events that a reader of the stream may fall behind before it is cut off.
+    pub event_lag_max: i64,
+    /// Silence of the event stream after which a comment is sent and the reader's token looked at again.
+    pub event_keep_alive: Duration,
     /// Time between two sweeps.
     pub sweep_interval: Duration,
-    /// Time for a TLS handshake, for request headers, and for a body.
+    /// Time for a TLS handshake, for request headers, for a body, and for taking anything of an answer.
     pub slow_client: Duration,
     /// Time that running requests get when the hub stops.
     pub stop_grace: Duration,
@@ -171,6 +227,29 @@ impl Settings {
             records_ms: days(seconds("records_kept_days", raw.records_kept_days, RECORDS_KEPT_DAYS, DAYS_MAX)?),
             bytes_max: seconds("database_mb_max", raw.database_mb_max, DATABASE_MB_MAX, u64::MAX >> 20)? << 20,
         };
+        let rate = |name: &str, value: Option<u32>, default: u32| match value.unwrap_or(default) {
+            value if (1..=RATE_MAX).contains(&value) => Ok(value),
+            value => Err(ConfigError::Value(format!("{name} = {value}; from 1 to {RATE_MAX} is possible"))),
+        };
+        let api_rate = Rate {
+            per_s: rate("api_rate_per_s", raw.api_rate_per_s, API_RATE.per_s)?,
+            burst: rate("api_burst", raw.api_burst, API_RATE.burst)?,
+        };
+        let sidecar_rate = Rate {
+            per_s: rate("sidecar_rate_per_s", raw.sidecar_rate_per_s, SIDECAR_RATE.per_s)?,
+            burst: rate("sidecar_burst", raw.sidecar_burst, SIDECAR_RATE.burst)?,
+        };
+        if let Some(origin) = raw.cors_origins.iter().find(|origin| !is_origin(origin)) {
+            let message = format!("cors_origins: {origin:?} is not like https://dashboard.example.com, without a path");
+            return Err(ConfigError::Value(message));
+        }
+        // Half of all: a fleet comes from many addresses. Behind a proxy all of them have one.
+        let per_address = raw.connections_per_address_max.unwrap_or(connections_max.div_ceil(2));
+        if per_address == 0 {
+            return Err(ConfigError::Value("connections_per_address_max = 0; at least 1 is needed".into()));
+        }
+        let slow = seconds("slow_client_s", raw.slow_client_s, SLOW_CLIENT_S, 600)?;
+        let watch = seconds("tls_watch_interval_s", raw.tls_watch_interval_s, TLS_WATCH_INTERVAL_S, DAY_S)?;
         let kid = raw.delivery_kid.as_deref().unwrap_or(DELIVERY_KID);
         let sweep = seconds("sweep_interval_s", raw.sweep_interval_s, SWEEP_INTERVAL_S, 3600)?;
         let grace = seconds("stop_grace_s", raw.stop_grace_s, STOP_GRACE_S, 600)?;
@@ -185,8 +264,16 @@ impl Settings {
             lease_ttl_ms,
             connections_max,
             retention,
+            connections_per_address_max: per_address,
+            tls_watch: Duration::from_secs(watch),
+            metrics_listen: raw.metrics_listen,
+            api_rate,
+            sidecar_rate,
+            cors_origins: raw.cors_origins.into(),
+            event_lag_max: EVENT_LAG_MAX,
+            event_keep_alive: EVENT_KEEP_ALIVE,
             sweep_interval: Duration::from_secs(sweep),
-            slow_client: Duration::from_secs(SLOW_CLIENT_S),
+            slow_client: Duration::from_secs(slow),
             stop_grace: Duration::from_secs(grace),
         })
     }
@@ -215,6 +302,10 @@ mod tests {
             ("poll_wait_s = 26", "poll_wait_s"),
             ("lease_ttl_ms = 1", "lease_ttl_ms"),
             ("delivery_kid = \"Ü\"", "delivery_kid"),
+            ("api_burst = 0", "api_burst"),
+            ("sidecar_rate_per_s = 2000000", "sidecar_rate_per_s"),
+            ("cors_origins = ['*']", "cors_origins"),
+            ("cors_origins = ['https://dashboard.example.com/']", "cors_origins"),
         ] {
             assert!(settings(text).unwrap_err().to_string().contains(word), "{text}");
         }

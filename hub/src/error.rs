@@ -20,12 +20,14 @@ pub struct ApiError {
     pub code: &'static str,
     /// What happened and what to do.
     pub message: String,
+    /// Seconds after which it may be tried again, where the status is one that says so.
+    pub retry_after_s: u64,
 }
 
 impl ApiError {
     /// Any status.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), retry_after_s: RETRY_AFTER_S }
     }
     /// 400: not readable.
     pub fn malformed(message: impl Into<String>) -> Self {
@@ -54,6 +56,10 @@ impl ApiError {
     /// 422: well-formed but refused.
     pub fn refused(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+    /// 429: too often; `retry_after_s` seconds from now it may ask again.
+    pub fn too_often(code: &'static str, message: impl Into<String>, retry_after_s: u64) -> Self {
+        Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, message) }
     }
     /// 500: a bug. What it was is in the log only.
     pub fn internal() -> Self {
@@ -91,7 +97,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after_s));
         }
         response.extensions_mut().insert(self);
         response

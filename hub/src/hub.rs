@@ -9,18 +9,28 @@ use genesis_shared::chain::Chain;
 use genesis_shared::id::{JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use crate::api::fleet::Census;
+use crate::auth::Caller;
+use crate::cached::Cached;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::delivery::{DeliveryError, DeliveryKey};
 use crate::denials::{Counted, Denials};
 use crate::error::ApiError;
+use crate::history::History;
+use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::pace::Pace;
+use crate::rate::Buckets;
 use crate::setup;
 use crate::store::{Remembered, Store, StoreError};
 use crate::watching::Watching;
+
+/// Readers of the event stream at once: every open dashboard is one. Each holds a page of events at most, 100 of 5 KiB,
+/// so all of them 128 MB; commonly a hundredth of that.
+pub const EVENT_STREAMS_MAX: usize = 256;
 
 /// The hub's parts. Clones share them.
 #[derive(Clone, Debug)]
@@ -47,6 +57,16 @@ pub struct Parts {
     pub pace: Pace,
     /// Who is heard of.
     pub watching: Watching,
+    /// How often each token has asked.
+    pub rates: Buckets<Caller>,
+    /// The fleet as counted last.
+    pub census: Cached<Census>,
+    /// How droplets were over the last hours.
+    pub history: History,
+    /// What the hub counts about itself.
+    pub metrics: Metrics,
+    /// Readers of the event stream that there is room for.
+    pub streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
 
@@ -101,7 +121,8 @@ impl Hub {
         let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
         let delivery = DeliveryKey::new(settings.delivery_kid.clone(), &pkcs8);
         let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
-        let denials = Denials::default();
+        let (denials, rates) = (Denials::default(), Buckets::default());
+        let streams = Arc::new(Semaphore::new(EVENT_STREAMS_MAX));
         let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
         let pace = Pace::new(&remembered, settings.lease_ttl_ms, started_at);
         let interval_ms = i64::try_from(settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -116,6 +137,11 @@ impl Hub {
             denials,
             pace,
             watching,
+            rates,
+            census: Cached::default(),
+            history: History::default(),
+            metrics: Metrics::default(),
+            streams,
             stopping,
         })))
     }
@@ -176,6 +202,7 @@ impl Hub {
 
     /// Ends what ran out, once.
     pub async fn sweep(&self) {
+        self.rates.forget_full(self.clock.now());
         for counted in self.denials.over(self.clock.now()) {
             self.note_denials(counted, None).await;
         }

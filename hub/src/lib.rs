@@ -6,28 +6,37 @@
 //! **Invariant:** the hub holds bytes that it cannot forge. Its only private keys are the TLS key and the delivery key,
 //! which says "handed to this droplet just now" and nothing else; a stolen hub cannot make a command.
 
+pub mod addresses;
 pub mod api;
 pub mod auth;
 pub mod backup;
+pub mod cached;
 pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod denials;
 pub mod error;
+pub mod history;
 pub mod hub;
+pub mod metrics;
 pub mod notify;
 pub mod pace;
+pub mod patience;
 pub mod queue;
 pub mod random;
+pub mod rate;
 pub mod rollout;
 pub mod rollouts;
 pub mod serve;
 pub mod setup;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod state;
 pub mod store;
 pub mod sweep;
+pub mod systemd;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod watch;
 pub mod watching;

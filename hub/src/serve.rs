@@ -1,4 +1,4 @@
-//! TLS, limits, and a graceful stop around the router.
+//! The listener: connections with TLS and limits around the router, and a stop in order.
 
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
@@ -11,9 +11,6 @@ use genesis_shared::chain::Chain;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,16 +19,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
+use crate::addresses::{Addresses, Place};
 use crate::api::{self, Peer};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::hub::{Hub, OpenError};
+use crate::metrics::Dropped;
+use crate::patience::Patient;
 use crate::store::StoreError;
 use crate::sweep;
+use crate::tls::{self, Certificate, TlsError};
 use crate::{pace, rollouts, watching};
 
 /// Streams that one HTTP/2 connection may hold open at once: a droplet needs a poll and two reports.
 const STREAMS_MAX: u32 = 64;
+/// Connections to the address for scrapers at once.
+const SCRAPERS_MAX: usize = 16;
 /// Pause after an `accept` that failed, most likely because the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,8 +43,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Running {
     /// Where it listens.
     pub addr: SocketAddr,
+    /// Where it listens for scrapers, if it does.
+    pub metrics_addr: Option<SocketAddr>,
     /// Its parts; tests look into the store through them.
     pub hub: Hub,
+    certificate: Arc<Certificate>,
     task: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -57,12 +63,9 @@ pub enum ServeError {
     /// A file.
     #[error("cannot use {0}")]
     File(PathBuf, #[source] std::io::Error),
-    /// A PEM file.
-    #[error("{0} is not the PEM file that it should be; `genesis-hub init` makes one")]
-    Pem(PathBuf, #[source] rustls::pki_types::pem::Error),
     /// The certificate and key.
-    #[error("the TLS certificate and key cannot be used")]
-    Tls(#[source] rustls::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
@@ -75,10 +78,15 @@ pub enum ServeError {
 }
 
 impl Running {
-    /// Asks the hub to stop: it accepts nothing more, answers waiting polls with 204, finishes requests, and closes the
-    /// store. [`Running::wait`] tells when that is done.
+    /// Asks the hub to stop: it accepts nothing more, answers waiting polls with 204, ends event streams, finishes
+    /// requests, and closes the store. [`Running::wait`] tells when that is done.
     pub fn stop(&self) {
         self.hub.stop();
+    }
+
+    /// Looks for a new certificate now.
+    pub fn reload(&self) {
+        tls::reload(&self.hub, &self.certificate);
     }
 
     /// Waits until the hub has stopped.
@@ -104,24 +112,31 @@ pub async fn start(settings: Settings) -> Result<Running, ServeError> {
 /// [`ServeError`].
 pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, ServeError> {
     let lock = lock(&settings.data_dir)?;
-    let acceptor = TlsAcceptor::from(Arc::new(tls(&settings.tls_cert, &settings.tls_key)?));
-    let listen = |e| ServeError::Listen(settings.listen, e);
-    let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
-    let addr = listener.local_addr().map_err(listen)?;
+    let certificate = Arc::new(Certificate::read(&settings.tls_cert, &settings.tls_key)?);
+    let acceptor = TlsAcceptor::from(Arc::new(certificate.server()?));
+    let (listener, addr) = listen(settings.listen).await?;
+    let scrapers = match settings.metrics_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let metrics_addr = scrapers.as_ref().map(|(_, address)| *address);
     let hub = Hub::open(settings, clock)?;
-    let (served, sweeper) = (hub.clone(), tokio::spawn(sweep::run(hub.clone())));
-    let (pump, waves) = (tokio::spawn(pace::run(hub.clone())), tokio::spawn(rollouts::run(hub.clone())));
-    let watch = tokio::spawn(watching::run(hub.clone()));
+    let mut others = vec![
+        tokio::spawn(sweep::run(hub.clone())),
+        tokio::spawn(pace::run(hub.clone())),
+        tokio::spawn(rollouts::run(hub.clone())),
+        tokio::spawn(watching::run(hub.clone())),
+        tokio::spawn(tls::watch(hub.clone(), Arc::clone(&certificate))),
+    ];
+    if let Some((listener, _)) = scrapers {
+        others.push(tokio::spawn(scrape(hub.clone(), listener)));
+    }
+    let served = hub.clone();
     let task = tokio::spawn(async move {
         accept(&served, listener, acceptor).await;
-        if sweeper.await.is_err() {
-            tracing::error!("the sweeper panicked");
-        }
-        for (task, what) in
-            [(pump, "the pump of the queues"), (waves, "the task of the rollouts"), (watch, "the watch")]
-        {
-            if task.await.is_err() {
-                tracing::error!("{what} panicked");
+        for other in others {
+            if other.await.is_err() {
+                tracing::error!("a task beside the server panicked");
             }
         }
         let closed = served.store.close().await.map_err(ServeError::Close);
@@ -129,7 +144,14 @@ pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, Ser
         drop(lock);
         closed
     });
-    Ok(Running { addr, hub, task })
+    Ok(Running { addr, metrics_addr, hub, certificate, task })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |e| ServeError::Listen(address, e);
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 fn lock(data_dir: &Path) -> Result<File, ServeError> {
@@ -143,28 +165,13 @@ fn lock(data_dir: &Path) -> Result<File, ServeError> {
     }
 }
 
-fn tls(cert: &Path, key: &Path) -> Result<ServerConfig, ServeError> {
-    let pem = |path: &Path| {
-        let path = path.to_owned();
-        move |e| ServeError::Pem(path, e)
-    };
-    let certs = CertificateDer::pem_file_iter(cert).map_err(pem(cert))?;
-    let certs = certs.collect::<Result<Vec<_>, _>>().map_err(pem(cert))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = versions.and_then(|config| config.with_no_client_auth().with_single_cert(certs, key));
-    let mut config = config.map_err(ServeError::Tls)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
-}
-
 /// Accepts until the hub stops, then lets running requests finish.
 async fn accept(hub: &Hub, listener: TcpListener, acceptor: TlsAcceptor) {
     let router = api::router(hub.clone());
     let server = Arc::new(server(hub.settings.slow_client));
     let graceful = GracefulShutdown::new();
     let connections = Arc::new(Semaphore::new(hub.settings.connections_max));
+    let addresses = Addresses::default();
     loop {
         // The permit first: over the cap, clients wait in the kernel's queue instead of in our memory.
         let next = async {
@@ -183,7 +190,13 @@ async fn accept(hub: &Hub, listener: TcpListener, acceptor: TlsAcceptor) {
                 continue;
             }
         };
-        let connection = Connection { peer, hub: hub.clone(), router: router.clone(), server: Arc::clone(&server) };
+        let Some(place) = addresses.enter(peer.ip(), hub.settings.connections_per_address_max) else {
+            hub.metrics.dropped(Dropped::Address);
+            tracing::debug!(%peer, "this address has as many connections as one may have");
+            continue;
+        };
+        let connection =
+            Connection { peer, _place: place, hub: hub.clone(), router: router.clone(), server: Arc::clone(&server) };
         let (acceptor, watcher, slow) = (acceptor.clone(), graceful.watcher(), hub.settings.slow_client);
         tokio::spawn(async move {
             connection.serve(stream, &acceptor, watcher, slow).await;
@@ -193,6 +206,41 @@ async fn accept(hub: &Hub, listener: TcpListener, acceptor: TlsAcceptor) {
     drop(listener);
     if tokio::time::timeout(hub.settings.stop_grace, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not finish in time and were cut off");
+    }
+}
+
+/// Serves scrapers in the clear until the hub stops: three paths, few connections, nothing that changes anything.
+async fn scrape(hub: Hub, listener: TcpListener) {
+    let router = api::metrics::router(hub.clone());
+    let server = Arc::new(server(hub.settings.slow_client));
+    let places = Arc::new(Semaphore::new(SCRAPERS_MAX));
+    loop {
+        let next = async { (Arc::clone(&places).acquire_owned().await, listener.accept().await) };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
+            () = hub.stopped() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => TokioIo::new(Patient::new(stream, hub.settings.slow_client)),
+            Err(error) => {
+                tracing::warn!(%error, "a scraper's connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (router, server, hub) = (router.clone(), Arc::clone(&server), hub.clone());
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                router.clone().oneshot(request.map(axum::body::Body::new))
+            });
+            tokio::select! {
+                ended = server.http1.serve_connection(stream, service) => if let Err(error) = ended {
+                    tracing::debug!(error = %Chain(&error), "a scraper's connection ended");
+                },
+                () = hub.stopped() => {}
+            }
+            drop(place);
+        });
     }
 }
 
@@ -211,6 +259,7 @@ fn server(slow_client: Duration) -> Protocols {
 
 struct Connection {
     peer: SocketAddr,
+    _place: Place,
     hub: Hub,
     router: Router,
     server: Arc<Protocols>,
@@ -223,18 +272,21 @@ impl Connection {
         stream: TcpStream,
         acceptor: &TlsAcceptor,
         slow: Duration,
-    ) -> Option<Box<TlsStream<TcpStream>>> {
+    ) -> Option<Box<TlsStream<Patient<TcpStream>>>> {
         let peer = self.peer;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "no TCP_NODELAY");
         }
+        let stream = Patient::new(stream, slow);
         let mut stream = match tokio::time::timeout(slow, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Box::new(stream),
             Ok(Err(error)) => {
+                self.hub.metrics.dropped(Dropped::Tls);
                 tracing::debug!(%peer, %error, "no TLS");
                 return None;
             }
             Err(_) => {
+                self.hub.metrics.dropped(Dropped::Tls);
                 tracing::debug!(%peer, "the TLS handshake took too long");
                 return None;
             }
@@ -245,6 +297,7 @@ impl Connection {
             () = self.hub.stopped() => return None,
         };
         if !matches!(first, Ok(Ok(_))) {
+            self.hub.metrics.dropped(Dropped::Idle);
             tracing::debug!(%peer, "nothing was asked in time");
             return None;
         }
@@ -258,7 +311,8 @@ impl Connection {
         watcher: hyper_util::server::graceful::Watcher,
         slow: Duration,
     ) {
-        let peer = self.peer;
+        let (peer, hub) = (self.peer, self.hub.clone());
+        let _present = hub.metrics.connection();
         // Boxed, and gone when it is done: what a handshake needs would else lie in the task for as long as it lives.
         let Some(stream) = Box::pin(self.shake_hands(stream, acceptor, slow)).await else { return };
         let router = self.router;
@@ -276,6 +330,7 @@ impl Connection {
             Box::pin(watcher.watch(self.server.http1.serve_connection(stream, service))).await
         };
         if let Err(error) = ended {
+            hub.metrics.dropped(Dropped::Broken);
             tracing::debug!(%peer, error = %Chain(&error), "the connection ended");
         }
     }

@@ -68,7 +68,6 @@ pub struct CommandResult {
     /// The steps in order.
     pub steps: Vec<StepTrace>,
     /// What the commands answered, one entry per command.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub output: Value,
 }
 

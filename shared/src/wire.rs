@@ -14,18 +14,39 @@ pub const SIDECAR_PATH: &str = "/api/v1/sidecar";
 /// Prefix of every path of the operator and dashboard plane.
 pub const OPERATOR_PATH: &str = "/api/v1";
 
-/// Every error answer.
+/// Every error answer: a problem document (RFC 9457, `application/problem+json`) with a code of our own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
+    /// The problem's type: `urn:genesis:problem:` and the code.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// The status in words.
+    #[serde(default)]
+    pub title: String,
+    /// The HTTP status.
+    #[serde(default)]
+    pub status: u16,
     /// Stable machine-readable name, for example `bundle_expired`.
     pub code: String,
     /// What happened and what to do.
     pub message: String,
+    /// The same as `message`, under the name that problem documents have for it.
+    #[serde(default)]
+    pub detail: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
     /// Finds the request in the hub's log.
     pub request_id: String,
+}
+
+impl ErrorBody {
+    /// A problem document.
+    pub fn new(status: u16, title: &str, code: &str, message: String, retryable: bool, request_id: String) -> Self {
+        let kind = format!("urn:genesis:problem:{code}");
+        let (title, code, detail) = (title.to_owned(), code.to_owned(), message.clone());
+        Self { kind, title, status, code, message, detail, retryable, request_id }
+    }
 }
 
 /// What the droplet found out about its host before enrolling.
@@ -370,6 +391,40 @@ pub struct PushAnswer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub excluded: Vec<WorkspaceId>,
+}
+
+/// A pushed bundle as the hub shows it; its content is for its droplets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BundleView {
+    /// The bundle.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "uuid"))]
+    pub bundle_id: BundleId,
+    /// Of its exact bytes.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub digest: Digest,
+    /// Its action names, joined by commas.
+    pub action: String,
+    /// Its queue.
+    pub queue: String,
+    /// 1 critical to 4 low.
+    pub priority: u8,
+    /// From when on it is good.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub not_before: Timestamp,
+    /// Until when.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub not_after: Timestamp,
+    /// Name of the API token that pushed it; who signed it stands in the bundle.
+    pub pushed_by: String,
+    /// When it was pushed.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
+    pub created_at: Timestamp,
+    /// Its size.
+    pub bytes: u64,
+    /// Its jobs by state; only where one bundle is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<BTreeMap<String, u64>>,
 }
 
 /// Where a job is.

@@ -5,13 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails its test")]
 
 pub mod attack;
+pub mod browser;
 pub mod caddy;
 pub mod canary;
+pub mod crowd;
 pub mod droplet;
 pub mod engine;
 pub mod fleet;
 pub mod forced;
 pub mod fuzz;
+pub mod hub;
 pub mod kills;
 pub mod n8n;
 pub mod operator;
@@ -21,6 +24,7 @@ pub mod proofs;
 pub mod registry;
 pub mod rig;
 pub mod scenario;
+pub mod siege;
 pub mod stack;
 pub mod swaps;
 pub mod swarm;

@@ -53,15 +53,15 @@ impl Drop for Mounted {
 }
 
 #[derive(Deserialize)]
-struct Init {
-    ca_file: PathBuf,
-    delivery_public_key: genesis_shared::id::PublicKey,
-    delivery_kid: genesis_shared::id::KeyId,
+pub(crate) struct Init {
+    pub(crate) ca_file: PathBuf,
+    pub(crate) delivery_public_key: genesis_shared::id::PublicKey,
+    pub(crate) delivery_kid: genesis_shared::id::KeyId,
 }
 
 #[derive(Deserialize)]
-struct Token {
-    token: String,
+pub(crate) struct Token {
+    pub(crate) token: String,
 }
 
 impl Rig {
@@ -286,7 +286,7 @@ fn path(path: &Path) -> &str {
 }
 
 /// A verb of the hub that prints JSON and ends.
-fn one_shot<T: serde::de::DeserializeOwned>(args: &[&str]) -> T {
+pub(crate) fn one_shot<T: serde::de::DeserializeOwned>(args: &[&str]) -> T {
     let output = Command::new(binary("genesis-hub")).args(args).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -79,12 +79,7 @@ mod tests {
     use genesis_shared::wire::ErrorBody;
 
     fn hub(status: u16) -> Error {
-        let body = ErrorBody {
-            code: "bundle_expired".into(),
-            message: "too old".into(),
-            retryable: false,
-            request_id: "r-1".into(),
-        };
+        let body = ErrorBody::new(status, "", "bundle_expired", "too old".into(), false, "r-1".into());
         Error::Hub { status, body }
     }
 

@@ -23,10 +23,15 @@ const OWN: &str = "hub";
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// `hub`, or a droplet's id.
+    #[param(pattern = "^(hub|(droplet:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63})$")]
     pub chain: String,
+    /// Only entries of this event, such as `BUNDLE_PUSHED`. What is left out cannot be verified: such a page is for
+    /// looking, and holds neither the chain's name nor checkpoints.
+    pub event: Option<String>,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// Entries on the page, at most 200.
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
 }
 
@@ -41,8 +46,7 @@ pub async fn list(
 ) -> Result<Json<Page<Line>>, ApiError> {
     operator.require(Scope::Read)?;
     let limit = page::limit(wanted.limit)?;
-    let cursor = wanted.cursor.as_deref().map(str::parse::<i64>).transpose();
-    let after = cursor.map_err(|_| ApiError::malformed("cursor is not one that the hub gave"))?;
+    let after = page::number(wanted.cursor.as_deref())?;
     let droplet: Option<DropletId> = match wanted.chain.as_str() {
         OWN => None,
         id => Some(
@@ -62,12 +66,12 @@ pub async fn list(
         Some(id) => hub.store.checkpoints(id.clone()).await?,
         None => hub.checkpoint().await?.into_iter().collect(),
     };
-    let mut entries = hub.store.audit(droplet, after.unwrap_or(0), limit + 1).await?;
+    let mut entries = hub.store.audit(droplet, wanted.event.clone(), after.unwrap_or(0), limit + 1).await?;
     let more = page::cut(&mut entries, limit);
     let next_cursor = entries.last().filter(|_| more).map(|(number, _)| number.to_string());
-    let mut items: Vec<Line> = if after.is_none() { vec![Line::Chain(name)] } else { vec![] };
+    let mut items: Vec<Line> = if after.is_none() && wanted.event.is_none() { vec![Line::Chain(name)] } else { vec![] };
     items.extend(entries.into_iter().map(|(_, entry)| Line::Entry(entry)));
-    if !more {
+    if !more && wanted.event.is_none() {
         items.extend(checkpoints.into_iter().map(Line::Checkpoint));
     }
     Ok(Json(Page { items, next_cursor }))

@@ -1,4 +1,4 @@
-//! `POST bundles`: operators push signed bundles; each becomes one job per target.
+//! Bundles: operators push signed ones, each of which becomes one job per target, and look at those that were pushed.
 
 use std::sync::Arc;
 
@@ -6,19 +6,22 @@ use axum::Json;
 use axum::extract::State;
 use genesis_shared::bundle::Bundle;
 use genesis_shared::chain::Chain;
-use genesis_shared::id::{Digest, WorkspaceId};
+use genesis_shared::id::{BundleId, Digest, WorkspaceId};
 use genesis_shared::jws::JwsError;
 use genesis_shared::limits::BUNDLE_VALIDITY_MS_MAX;
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::TrustRoot;
-use genesis_shared::wire::{ErrorBody, PushAnswer};
+use genesis_shared::wire::{BundleView, ErrorBody, Page, PushAnswer};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::body::Raw;
+use super::body::{Id, Params, Raw};
+use super::page;
 use crate::auth::{Operator, Scope};
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::store::bundles::{NAMED_MAX, Push};
+use crate::store::listing::BundleFilter;
 
 /// Queues a signed bundle for each of its targets. The same bytes again give the same answer.
 #[utoipa::path(post, path = "/api/v1/bundles", tag = "jobs", security(("api_token" = ["submit"])),
@@ -68,6 +71,55 @@ pub async fn push(State(hub): State<Hub>, operator: Operator, Raw(bytes): Raw) -
             Err(ApiError::refused("bundle_unknown_target", "no registered droplet matches the bundle's targets"))
         }
     }
+}
+
+/// Which bundles to list.
+#[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Only of this queue.
+    pub queue: Option<String>,
+    /// Only with this action among its commands.
+    pub action: Option<String>,
+    /// Only pushed with the API token of this name.
+    pub pushed_by: Option<String>,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// Items on the page, at most 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub limit: Option<u32>,
+}
+
+/// Bundles, newest first.
+#[utoipa::path(get, path = "/api/v1/bundles", tag = "jobs", params(Wanted), security(("api_token" = ["read"])),
+    responses((status = 200, body = Page<BundleView>)))]
+pub async fn list(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Params(wanted): Params<Wanted>,
+) -> Result<Json<Page<BundleView>>, ApiError> {
+    operator.require(Scope::Read)?;
+    let limit = page::limit(wanted.limit)?;
+    let before = page::number(wanted.cursor.as_deref())?;
+    let (queue, action, pushed_by) = (wanted.queue, wanted.action, wanted.pushed_by);
+    let mut rows = hub.store.bundles(BundleFilter { queue, action, pushed_by, before, limit: limit + 1 }).await?;
+    let more = page::cut(&mut rows, limit);
+    let next_cursor = rows.last().filter(|_| more).map(|(number, _)| number.to_string());
+    Ok(Json(Page { items: rows.into_iter().map(|(_, bundle)| bundle).collect(), next_cursor }))
+}
+
+/// One bundle, and how many of its jobs are in which state.
+#[utoipa::path(get, path = "/api/v1/bundles/{bundle_id}", tag = "jobs", params(("bundle_id" = String, Path)),
+    security(("api_token" = ["read"])), responses((status = 200, body = BundleView), (status = 404, body = ErrorBody)))]
+pub async fn show(
+    State(hub): State<Hub>,
+    operator: Operator,
+    Id(id): Id<BundleId>,
+) -> Result<Json<BundleView>, ApiError> {
+    operator.require(Scope::Read)?;
+    let found = hub.store.bundle(id).await?;
+    found.map(Json).ok_or_else(|| ApiError::not_found(format!("there is no bundle {id}")))
 }
 
 /// The first few by name.

@@ -4,10 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use genesis_shared::audit::event;
-use genesis_shared::id::{Digest, DropletId};
-use genesis_shared::life::{QUARANTINED_STATE, ResumeRequest};
+use genesis_shared::id::{Digest, DropletId, WorkspaceId};
+use genesis_shared::life::ResumeRequest;
 use genesis_shared::report::Escrow;
-use genesis_shared::timestamp::Timestamp;
 use genesis_shared::wire::{DropletCreate, DropletView, ErrorBody, Page, ProvisioningToken};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +17,7 @@ use crate::auth::{Operator, Scope};
 use crate::error::ApiError;
 use crate::hub::Hub;
 use crate::random;
+use crate::state::{Condition, DropletState, Facts, Moment};
 use crate::store::droplets::{DropletFilter, DropletRow, Registered};
 use crate::store::lives::Resumed;
 use crate::watch::Lifecycle;
@@ -25,21 +25,29 @@ use crate::watch::Lifecycle;
 /// Labels of a droplet, and bytes of a name, region, label or value, at most.
 const LABELS_MAX: usize = 32;
 const TEXT_BYTES_MAX: usize = 128;
-/// Heartbeats that may be missed before a droplet counts as silent (protocol.md, "Health").
-const MISSED_MAX: i64 = 3;
 
 /// Which droplets to list.
 #[derive(Clone, Debug, Default, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
+    /// Only in this state.
+    pub state: Option<DropletState>,
+    /// Only in this condition, as the agent saw it last.
+    pub condition: Option<Condition>,
+    /// Only this tenant's.
+    #[param(value_type = Option<String>)]
+    pub workspace_id: Option<WorkspaceId>,
     /// Only this region.
     pub region: Option<String>,
     /// Only those with this label, written `name=value`.
     pub label: Option<String>,
     /// `next_cursor` of the page before.
-    pub cursor: Option<String>,
+    #[param(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    #[param(value_type = Option<String>)]
+    pub cursor: Option<DropletId>,
     /// Items on the page, at most 200.
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
 }
 
@@ -148,8 +156,16 @@ pub async fn list(
         let pair = label.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         pair.ok_or_else(|| ApiError::malformed("label must be written name=value"))
     });
-    let (label, after) = (label.transpose()?, wanted.cursor);
-    let filter = DropletFilter { region: wanted.region, label, after, limit: limit + 1 };
+    let (label, after) = (label.transpose()?, wanted.cursor.map(|id| id.to_string()));
+    let filter = DropletFilter {
+        workspace: wanted.workspace_id,
+        state: wanted.state.map(|state| (state, Moment::of(&hub))),
+        condition: wanted.condition,
+        region: wanted.region,
+        label,
+        after,
+        limit: limit + 1,
+    };
     let mut rows = hub.store.droplets(filter).await?;
     let more = page::cut(&mut rows, limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| row.droplet.to_string());
@@ -207,11 +223,15 @@ fn no_droplet(id: &DropletId) -> ApiError {
 }
 
 fn view(hub: &Hub, row: DropletRow) -> DropletView {
-    let interval_ms = i64::try_from(hub.settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
-    let silent_ms = interval_ms.saturating_mul(MISSED_MAX);
+    let facts = Facts {
+        enrolled: row.enrolled_at.is_some(),
+        quarantined: row.quarantine.is_some(),
+        reported: row.heartbeat.as_ref().map(|beat| beat.state.clone()),
+        last_seen_at: row.last_seen_at,
+    };
     let explained = hub.watching.explained(row.workspace);
     let told = explained.filter(|_| row.quarantine.is_none()).map(Lifecycle::state_name);
-    let state = told.unwrap_or_else(|| state_name(&row, hub.clock.now(), hub.started_at, silent_ms));
+    let state = told.unwrap_or_else(|| facts.state(Moment::of(hub)).name());
     let lifecycle = explained.map_or(if row.enrolled_at.is_some() { "active" } else { "pending" }, Lifecycle::name);
     DropletView {
         lifecycle: lifecycle.to_owned(),
@@ -227,26 +247,5 @@ fn view(hub: &Hub, row: DropletRow) -> DropletView {
         health: row.heartbeat,
         quarantine: row.quarantine,
         lives: Vec::new(),
-    }
-}
-
-/// The one name for people (protocol.md, "Health").
-fn state_name(row: &DropletRow, now: Timestamp, hub_started_at: Timestamp, silent_ms: i64) -> &'static str {
-    if row.enrolled_at.is_none() {
-        return "HANDSHAKE_PENDING";
-    }
-    // Above all else: only a person can end it.
-    if row.quarantine.is_some() || row.heartbeat.as_ref().is_some_and(|beat| beat.state == QUARANTINED_STATE) {
-        return QUARANTINED_STATE;
-    }
-    let Some(beat) = &row.heartbeat else { return "INITIALIZING" };
-    // While the hub was away nobody could be heard; that silence is the hub's.
-    let heard_at = row.last_seen_at.unwrap_or_default().max(hub_started_at);
-    if now.millis_since(heard_at) >= silent_ms {
-        "ZOMBIE"
-    } else if beat.state == "ACTIVE_HEALTHY" {
-        "ACTIVE_HEALTHY"
-    } else {
-        "ACTIVE_DEGRADED"
     }
 }

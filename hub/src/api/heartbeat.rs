@@ -10,6 +10,7 @@ use genesis_shared::wire::{ErrorBody, HeartbeatAnswer, RenewAnswer};
 use super::body::In;
 use crate::auth::Sidecar;
 use crate::error::ApiError;
+use crate::history::Sample;
 use crate::hub::Hub;
 use crate::random;
 
@@ -32,8 +33,10 @@ pub async fn heartbeat(
         return Err(ApiError::forbidden("not_yours", message));
     }
     let now = hub.clock.now();
+    let sample = Sample::of(&beat, now);
     hub.pace.alive(token.workspace, now);
     hub.store.heartbeat(&token, beat, now.plus_millis(hub.settings.lease_ttl_ms), now).await?;
+    hub.history.note(&token.droplet, sample);
     let rotated = if token.expires_at.millis_since(now) < SIDECAR_TOKEN_TTL_MS / 2 {
         let sidecar_token = random::token();
         let token_expires_at = hub.store.rotate(&token, Digest::of(sidecar_token.as_bytes()), now).await?;

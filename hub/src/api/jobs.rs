@@ -30,6 +30,7 @@ pub struct Wanted {
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
     /// Items on the page, at most 200.
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u32>,
 }
 
@@ -43,8 +44,7 @@ pub async fn list(
 ) -> Result<Json<Page<JobView>>, ApiError> {
     operator.require(Scope::Read)?;
     let limit = page::limit(wanted.limit)?;
-    let before = wanted.cursor.map(|cursor| cursor.parse::<i64>());
-    let before = before.transpose().map_err(|_| ApiError::malformed("cursor is not one that the hub gave"))?;
+    let before = page::number(wanted.cursor.as_deref())?;
     let (state, workspace, bundle) = (wanted.state, wanted.workspace_id, wanted.bundle_id);
     let filter = JobFilter { state, workspace, bundle, before, limit: limit + 1 };
     let mut jobs = hub.store.jobs(filter).await?;

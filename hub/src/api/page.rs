@@ -25,3 +25,12 @@ pub fn cut<T>(items: &mut Vec<T>, limit: u32) -> bool {
     items.truncate(limit);
     more
 }
+
+/// The row number in a cursor that the hub gave.
+///
+/// # Errors
+/// 400 for one that it did not.
+pub fn number(cursor: Option<&str>) -> Result<Option<i64>, ApiError> {
+    let number = cursor.map(str::parse::<i64>).transpose();
+    number.map_err(|_| ApiError::malformed("cursor is not one that the hub gave"))
+}

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use genesis_shared::life::QUARANTINED;
 use genesis_shared::limits::{RECORD_BYTES_MAX, RESULTS_BATCH_MAX};
+use genesis_shared::report::Record;
 use genesis_shared::wire::{ErrorBody, ResultsAnswer, ResultsRequest};
 
 use super::body::In;
@@ -40,8 +41,9 @@ pub async fn results(
             let message = format!("record {} has {size} bytes; at most {RECORD_BYTES_MAX} are accepted", record.seq);
             return Err(ApiError::refused("record_too_large", message));
         }
-        if i64::try_from(record.seq).is_err() {
-            return Err(ApiError::malformed("seq is larger than any outbox can grow"));
+        let inner = if let Record::Audit(entry) = &record.record { entry.seq } else { 0 };
+        if i64::try_from(record.seq.max(inner)).is_err() {
+            return Err(ApiError::malformed("seq is larger than any outbox or audit chain can grow"));
         }
     }
     let sender =

@@ -217,14 +217,15 @@ impl Store {
     pub async fn audit(
         &self,
         droplet: Option<DropletId>,
+        event: Option<String>,
         after: i64,
         limit: u32,
     ) -> Result<Vec<(i64, Entry)>, StoreError> {
         self.read(move |db| {
             let sql = "SELECT number, seq, at, event, detail, prev, hash FROM audit
-                       WHERE droplet_id IS ? AND number > ? ORDER BY number LIMIT ?";
+                       WHERE droplet_id IS ? AND number > ? AND (?3 IS NULL OR event = ?3) ORDER BY number LIMIT ?4";
             let mut query = db.prepare_cached(sql)?;
-            let rows = query.query_map(params![droplet.as_ref().map(DropletId::as_str), after, limit], entry)?;
+            let rows = query.query_map(params![droplet.as_ref().map(DropletId::as_str), after, event, limit], entry)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await

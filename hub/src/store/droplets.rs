@@ -16,6 +16,7 @@ use super::sqlite::{
 };
 use super::tokens::SidecarToken;
 use super::{Store, StoreError, audit, leases, lives};
+use crate::state::{Condition, DropletState, Facts, Moment};
 
 /// A droplet as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +57,12 @@ pub enum Registered {
 /// Which droplets to list.
 #[derive(Clone, Debug, Default)]
 pub struct DropletFilter {
+    /// Only this tenant's.
+    pub workspace: Option<WorkspaceId>,
+    /// Only those in this state at the given moment.
+    pub state: Option<(DropletState, Moment)>,
+    /// Only those in this condition.
+    pub condition: Option<Condition>,
     /// Only this region.
     pub region: Option<String>,
     /// Only those with this label.
@@ -67,7 +74,7 @@ pub struct DropletFilter {
 }
 
 const SELECT: &str = "SELECT d.droplet_id, d.workspace_id, d.name, d.region, d.labels, e.enrolled_at, e.sealing_key,
-    d.last_seen_at, d.heartbeat, d.quarantine
+    d.last_seen_at, d.heartbeat, d.quarantine, json_extract(d.heartbeat, '$.state')
     FROM droplet d LEFT JOIN enrolment e ON e.droplet_id = d.droplet_id AND e.number = d.enrolment";
 
 fn row(row: &Row<'_>) -> ColumnResult<DropletRow> {
@@ -82,6 +89,16 @@ fn row(row: &Row<'_>) -> ColumnResult<DropletRow> {
         last_seen_at: time_or_none(row, 7)?,
         heartbeat: json_or_none(row, 8)?,
         quarantine: json_or_none(row, 9)?,
+    })
+}
+
+/// What the state of a droplet follows from, at column 10 of [`SELECT`] without reading the whole report.
+pub(super) fn facts(row: &Row<'_>) -> ColumnResult<Facts> {
+    Ok(Facts {
+        enrolled: row.get::<_, Option<i64>>(5)?.is_some(),
+        quarantined: row.get::<_, Option<String>>(9)?.is_some(),
+        reported: row.get(10)?,
+        last_seen_at: time_or_none(row, 7)?,
     })
 }
 
@@ -172,12 +189,25 @@ impl Store {
             let sql = format!(
                 "{SELECT} WHERE (?1 IS NULL OR d.region = ?1) AND (?2 IS NULL OR EXISTS (
                     SELECT 1 FROM json_each(d.labels) WHERE key = ?2 AND value = ?3))
-                 AND d.droplet_id > coalesce(?4, '') ORDER BY d.droplet_id LIMIT ?5"
+                 AND (?5 IS NULL OR d.workspace_id = ?5)
+                 AND d.droplet_id > coalesce(?4, '') ORDER BY d.droplet_id"
             );
             let (label, value) = filter.label.unzip();
             let mut query = db.prepare_cached(&sql)?;
-            let rows = query.query_map(params![filter.region, label, value, filter.after, filter.limit], row)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let workspace = filter.workspace.map(|id| id.to_string());
+            let mut rows = query.query(params![filter.region, label, value, filter.after, workspace])?;
+            let mut found = Vec::new();
+            let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+            while let Some(next) = if found.len() < limit { rows.next()? } else { None } {
+                // The state depends on the time, so the database cannot choose by it; it is read before all the rest is.
+                let facts = facts(next)?;
+                let fits = filter.state.is_none_or(|(state, moment)| facts.state(moment) == state)
+                    && filter.condition.is_none_or(|condition| facts.condition() == Some(condition));
+                if fits {
+                    found.push(row(next)?);
+                }
+            }
+            Ok(found)
         })
         .await
     }

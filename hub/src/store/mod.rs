@@ -19,8 +19,10 @@ pub mod bundles;
 pub mod droplets;
 pub mod enrolment;
 pub mod events;
+pub mod fleet;
 pub mod jobs;
 pub mod leases;
+pub mod listing;
 pub mod lives;
 pub mod prune;
 pub mod results;
@@ -142,6 +144,11 @@ impl Store {
         self.0.writer.commits()
     }
 
+    /// The number of the latest event; whoever waits for a change of it is woken after the commit that adds one.
+    pub fn latest_event(&self) -> tokio::sync::watch::Receiver<i64> {
+        self.0.writer.events()
+    }
+
     /// Commits what waits and closes the file. Later calls get [`StoreError::Unavailable`].
     ///
     /// # Errors
@@ -157,7 +164,7 @@ impl Store {
         &self,
         change: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.0.writer.run(change, Haste::Now).await
+        self.run(change, Haste::Now).await
     }
 
     /// The same for what comes from everybody all the time: it waits a moment for company, so that a fleet's heartbeats
@@ -166,7 +173,17 @@ impl Store {
         &self,
         change: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.0.writer.run(change, Haste::Later).await
+        self.run(change, Haste::Later).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Conn) -> Result<T, StoreError> + Send + 'static,
+        haste: Haste,
+    ) -> Result<T, StoreError> {
+        // The log lines of a change, too, carry the request that it belongs to.
+        let span = tracing::Span::current();
+        self.0.writer.run(move |db| span.in_scope(|| change(db)), haste).await
     }
 
     /// Runs `look` on a thread of its own with a read connection (S5).
@@ -180,8 +197,9 @@ impl Store {
         }
         let closed = |_| StoreError::Unavailable("it is closed".into());
         let _permit = self.0.readers.acquire().await.map_err(closed)?;
-        let inner = Arc::clone(&self.0);
+        let (inner, span) = (Arc::clone(&self.0), tracing::Span::current());
         let task = tokio::task::spawn_blocking(move || {
+            let _entered = span.entered();
             let idle = lock(&inner.idle_readers).pop();
             let conn = match idle {
                 Some(conn) => conn,
@@ -195,6 +213,14 @@ impl Store {
             answer
         });
         task.await.unwrap_or_else(|_| Err(StoreError::Broken("a read panicked".into())))
+    }
+
+    /// Whether the writer's thread still works: an empty change, which costs no write.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub async fn pulse(&self) -> Result<(), StoreError> {
+        self.write(|_| Ok(())).await
     }
 
     /// Whether the store answers.
@@ -249,6 +275,15 @@ mod faults {
         pub async fn limit_pages(&self, pages: Option<u32>) -> Result<(), StoreError> {
             let pages = pages.unwrap_or(u32::MAX - 1);
             self.write(move |db| Ok(db.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?)).await
+        }
+
+        /// Prunes events as the sweep does, at once.
+        pub async fn forget_events_before(&self, number: i64) -> Result<(), StoreError> {
+            self.write(move |db| {
+                db.execute("DELETE FROM event WHERE number < ?", [number])?;
+                Ok(())
+            })
+            .await
         }
 
         /// A change that fails after it has written.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{StoreError, lock};
 
@@ -46,11 +46,35 @@ struct Ran {
     answer: Answer,
 }
 
+/// What is known of what was committed.
+#[derive(Debug, Default)]
+struct Commits {
+    count: AtomicU64,
+    /// The latest event's number.
+    events: watch::Sender<i64>,
+}
+
+impl Commits {
+    fn committed(&self, conn: &Connection) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        // Four rows without an index: microseconds beside a commit. It is told only after the commit, so nobody is woken
+        // for an event that is not there.
+        let latest = conn.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'event'");
+        match latest.and_then(|mut query| query.query_row([], |row| row.get(0)).optional()) {
+            Ok(latest) => {
+                let latest = latest.unwrap_or(0);
+                self.events.send_if_modified(|known| std::mem::replace(known, latest) != latest);
+            }
+            Err(error) => tracing::error!(%error, "readers of the event stream are not woken"),
+        }
+    }
+}
+
 /// The handle on the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
-    commits: Arc<AtomicU64>,
+    commits: Arc<Commits>,
     started: tokio::time::Instant,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// In a simulation there is no thread: each change is a transaction of its own, in the caller's thread.
@@ -62,7 +86,7 @@ impl Writer {
     /// Starts the thread; it owns the connection.
     pub(super) fn start(conn: Connection) -> Result<Self, StoreError> {
         let (requests, receiver) = mpsc::channel(WAITING_MAX);
-        let commits = Arc::new(AtomicU64::new(0));
+        let commits = Arc::new(Commits::default());
         let counter = Arc::clone(&commits);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -105,7 +129,12 @@ impl Writer {
     }
 
     pub(super) fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+        self.commits.count.load(Ordering::Relaxed)
+    }
+
+    /// Tells of the number of the latest event, whenever a commit has added some.
+    pub(super) fn events(&self) -> watch::Receiver<i64> {
+        self.commits.events.subscribe()
     }
 
     /// Runs a change and answers after the commit.
@@ -159,7 +188,7 @@ impl Writer {
     }
 }
 
-fn run(conn: &Connection, mut requests: mpsc::Receiver<Request>, commits: &AtomicU64) {
+fn run(conn: &Connection, mut requests: mpsc::Receiver<Request>, commits: &Commits) {
     let mut stop = false;
     while !stop && let Some(first) = requests.blocking_recv() {
         let mut batch = Vec::new();
@@ -186,11 +215,11 @@ fn run(conn: &Connection, mut requests: mpsc::Receiver<Request>, commits: &Atomi
 }
 
 /// One transaction for all; nobody is answered before it is committed.
-fn commit(conn: &Connection, batch: Vec<Change>, commits: &AtomicU64) {
+fn commit(conn: &Connection, batch: Vec<Change>, commits: &Commits) {
     let mut ran = Vec::with_capacity(batch.len());
     let outcome = transact(conn, batch, &mut ran);
     if outcome.is_ok() {
-        commits.fetch_add(1, Ordering::Relaxed);
+        commits.committed(conn);
     } else if !conn.is_autocommit()
         && let Err(error) = conn.execute_batch("ROLLBACK")
     {

@@ -39,7 +39,13 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/droplets/{droplet_id}/resume", "???wwsss+"),
     ("PUT", "/api/v1/droplets/{droplet_id}/lifecycle", "???wws+s+"),
     ("GET", "/api/v1/droplets/{droplet_id}/escrow", "???wwsss+"),
+    ("GET", "/api/v1/droplets/{droplet_id}/health", "???ww+ss+"),
+    ("GET", "/api/v1/fleet/summary", "???ww+ss+"),
+    ("GET", "/api/v1/fleet/map", "???ww+ss+"),
+    ("GET", "/api/v1/fleet/ids", "???ww+ss+"),
     ("POST", "/api/v1/bundles", "???wws+s+"),
+    ("GET", "/api/v1/bundles", "???ww+ss+"),
+    ("GET", "/api/v1/bundles/{bundle_id}", "???ww+ss+"),
     ("GET", "/api/v1/jobs", "???ww+ss+"),
     ("GET", "/api/v1/jobs/{job_id}", "???ww+ss+"),
     ("POST", "/api/v1/jobs/{job_id}/cancel", "???wws+s+"),
@@ -53,12 +59,17 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/rollouts/{rollout_id}/abort", "???wws+s+"),
     ("GET", "/api/v1/dead-letters", "???ww+ss+"),
     ("GET", "/api/v1/events", "???ww+ss+"),
+    ("GET", "/api/v1/events/stream", "???ww+ss+"),
     ("GET", "/api/v1/audit", "???ww+ss+"),
     ("GET", "/api/v1/trust-root", "???ww+ss+"),
     ("PUT", "/api/v1/trust-root", "???wwsss+"),
     ("GET", "/healthz", "+++++++++"),
     ("GET", "/readyz", "+++++++++"),
+    ("GET", "/", "+++++++++"),
+    ("GET", "/page/{file}", "+++++++++"),
+    ("GET", "/metrics", "???ww+ss+"),
     ("GET", "/openapi.json", "+++++++++"),
+    ("GET", "/api/v1/openapi.json", "+++++++++"),
 ];
 
 /// A body that the route can read, so that what is refused is refused for want of a right.
@@ -118,6 +129,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
         assert_eq!(expected.len(), CALLERS.len(), "{route}");
         let (job, rollout) = (crate::random::job_id().to_string(), crate::random::bundle_id().to_string());
         let path = route.replace("{droplet_id}", "d1").replace("{job_id}", &job).replace("{rollout_id}", &rollout);
+        let path = path.replace("{file}", "app.js").replace("{bundle_id}", &crate::random::bundle_id().to_string());
         let query = match route.as_str() {
             "/api/v1/sidecar/commands" => "?wait=0&nonce=0123456789abcdef",
             "/api/v1/audit" => "?chain=hub",
@@ -189,10 +201,23 @@ async fn the_openapi_document_lists_every_route_and_each_listed_one_exists() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     let routes: BTreeSet<_> = TABLE.iter().map(|(m, p, _)| ((*m).to_owned(), (*p).to_owned())).collect();
     assert_eq!(served(&world).await, routes);
-    // Every path of the router's source is in the table as well.
-    let source = include_str!("../api/mod.rs");
-    let written: BTreeSet<_> = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(written, TABLE.iter().map(|(_, path, _)| *path).collect());
+    // What the router is made of says the same as the handlers' own descriptions.
+    let made: BTreeSet<_> = crate::api::ROUTES.iter().map(|r| (r.method.to_uppercase(), r.path.to_owned())).collect();
+    assert_eq!(made, routes);
+    // Each has a name of its own, and each body of JSON an example.
+    let mut names = BTreeSet::new();
+    for route in crate::api::ROUTES {
+        let operation = &document["paths"][route.path][route.method];
+        assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{route:?}");
+        assert!(operation["summary"].is_string() && operation["tags"].is_array(), "{route:?}");
+        let bodies = operation["responses"].as_object().unwrap().values();
+        for body in bodies.chain([&operation["requestBody"]]) {
+            for (kind, media) in body["content"].as_object().into_iter().flatten() {
+                let plain = !kind.ends_with("json") || media["schema"].get("$ref").is_none();
+                assert!(plain || media.get("example").is_some(), "{route:?}: {media}");
+            }
+        }
+    }
     // Every schema that is referred to is there.
     fn refs<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {
@@ -210,4 +235,17 @@ async fn the_openapi_document_lists_every_route_and_each_listed_one_exists() {
     for target in found {
         assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target}");
     }
+}
+
+#[tokio::test]
+async fn numbers_are_bounded_by_what_fits_their_type() {
+    let world = World::new().await;
+    let document = world.get("/api/v1/openapi.json").await.ok();
+    let property =
+        |schema: &str, name: &str| document["components"]["schemas"][schema]["properties"][name]["maximum"].clone();
+    assert_eq!(property("Heartbeat", "swap_used_mb"), json!(u64::MAX));
+    assert_eq!(property("Heartbeat", "active_workflows"), json!(u32::MAX));
+    assert_eq!(property("Heartbeat", "clock_offset_ms"), json!(i64::MAX));
+    assert_eq!(property("OutboxRecord", "seq"), json!(i64::MAX));
+    assert_eq!(property("HealthSample", "cpu_percent"), json!(100));
 }

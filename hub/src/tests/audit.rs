@@ -72,6 +72,16 @@ async fn beat(world: &World, droplet: &Droplet, entry: &Entry, signer: &Key) -> 
 }
 
 #[tokio::test]
+async fn an_entry_with_a_number_that_no_chain_reaches_is_refused_and_breaks_nothing() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    let digest = format!("sha256:{}", "0".repeat(64));
+    let entry = |seq: u64| json!({"audit": {"seq": seq, "at": START, "event": "X", "detail": "{}", "prev": digest, "hash": digest}});
+    world.deliver(&droplet, vec![(1, entry(u64::MAX))]).await.refused(400, "malformed");
+    assert_eq!(world.deliver(&droplet, vec![(1, entry(9))]).await.ok()["stored_up_to"], 1);
+}
+
+#[tokio::test]
 async fn what_happens_at_the_hub_is_one_chain_that_verifies_and_holds_no_secret() {
     let world = World::new().await;
     let droplet = world.enrol("d1").await;

@@ -29,7 +29,16 @@ async fn what_cannot_be_read_is_answered_with_the_parsers_words() {
 #[tokio::test]
 async fn unknown_paths_methods_and_content_types_have_their_own_codes() {
     let world = World::new().await;
-    for path in ["/", "/api", "/api/v2/jobs", "/api/v1/jobs/", "/api/v1/nothing"] {
+    for path in [
+        "/page",
+        "/page/",
+        "/page/nothing.js",
+        "/page/..%2Findex.html",
+        "/api",
+        "/api/v2/jobs",
+        "/api/v1/jobs/",
+        "/api/v1/nothing",
+    ] {
         world.get(path).await.refused(404, "not_found");
     }
     let wrong = world.call(Method::DELETE, "/api/v1/trust-root", &world.admin, Body::empty()).await;

@@ -1,6 +1,7 @@
 //! Tests of the hub through its router, against a real store in a temporary folder and a clock that stands still.
 
 mod access;
+mod api;
 mod audit;
 mod enrolment;
 mod excluded;
@@ -14,5 +15,6 @@ mod restart;
 mod results;
 mod serving;
 mod storing;
+mod stream;
 mod watching;
 mod world;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use data_encoding::BASE64URL_NOPAD;
 use genesis_shared::id::{DropletId, PublicKey, WorkspaceId};
@@ -80,6 +80,9 @@ impl Answer {
         assert_eq!((self.status.as_u16(), self.code()), (status, code), "{}", self.body);
         assert!(self.body["message"].as_str().is_some_and(|message| message.len() > 10), "{}", self.body);
         assert_eq!(self.body["request_id"].as_str(), self.headers["x-request-id"].to_str().ok());
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!((self.body["status"].as_u64(), &self.body["detail"]), (Some(status.into()), &self.body["message"]));
+        assert_eq!(self.body["type"], format!("urn:genesis:problem:{code}"));
         self.body
     }
 }
@@ -133,8 +136,15 @@ impl World {
 
     /// The process ends and a new one opens the folder.
     pub async fn restart(&mut self) {
+        self.restart_with(|_| ()).await;
+    }
+
+    /// The same with other settings.
+    pub async fn restart_with(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = self.hub.settings.clone();
+        change(&mut settings);
         self.hub.store.close().await.unwrap();
-        self.hub = Hub::open(self.hub.settings.clone(), self.clock.clone()).unwrap();
+        self.hub = Hub::open(settings, self.clock.clone()).unwrap();
         self.router = api::router(self.hub.clone());
     }
 
@@ -161,8 +171,15 @@ impl World {
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let answer = tokio::time::timeout(PATIENCE, self.router.clone().oneshot(request)).await.expect("an answer");
         let (parts, body) = answer.unwrap().into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).expect("JSON") };
+        // A stream has no end to wait for.
+        let streams = parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let bytes = if streams { Bytes::new() } else { body.collect().await.unwrap().to_bytes() };
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+        let body = match bytes.is_empty() {
+            true => Value::Null,
+            false if kind.ends_with("json") => serde_json::from_slice(&bytes).expect("JSON"),
+            false => Value::String(String::from_utf8(bytes.to_vec()).expect("UTF-8")),
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 

@@ -12,6 +12,7 @@ mod mapper;
 mod memory;
 mod power_cut;
 mod queue;
+mod siege;
 mod simulate;
 mod stack_memory;
 mod storm;
@@ -63,6 +64,9 @@ enum Bench {
     /// What the admission of a bundle costs, signatures and delivery token included.
     #[command(after_help = "Example: genesis-bench verify")]
     Verify,
+    /// Thousands of idle connections and every kind of bad client against a hub, and what others notice of it.
+    #[command(after_help = "Example: genesis-bench siege --idle 10000")]
+    Siege(siege::Options),
     /// Real swaps between two versions of n8n under a steady load, on a real container engine.
     #[command(
         after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         Bench::Simulate(options) => simulate::run(&options),
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
+        Bench::Siege(options) => siege::run(&options),
         Bench::Swap(options) => swap::run(&options),
         Bench::StackMemory(options) => stack_memory::run(&options),
         Bench::Storm(options) => storm::run(&options),
