@@ -38,11 +38,11 @@ async fn fleet() -> Crowd {
     let region = |n: usize| ["ams3", "blr1", "fra1", "lon1", "nyc3", "sgp1"][n * 7 % 40 % 6];
     let droplet = |n: usize| {
         json!({"droplet_id": (410_000 + n).to_string(), "region": region(n), "name": format!("tenant {n}"),
-        "labels": {"ring": if n % 100 == 0 { "canary" } else { "main" }}})
+        "labels": {"ring": if n.is_multiple_of(100) { "canary" } else { "main" }}})
     };
     crowd.enrol((0..DROPLETS).map(droplet).collect()).await;
     // One rack in each of two regions went silent ten minutes ago; here and there one did.
-    let is_silent = |m: &&Member| matches!(number(m) % 5000, 2100..=2140) || number(m) % 977 == 0;
+    let is_silent = |m: &&Member| matches!(number(m) % 5000, 2100..=2140) || number(m).is_multiple_of(977);
     let everybody = crowd.droplets.clone();
     let (silent, heard): (Vec<_>, Vec<_>) = everybody.iter().cloned().partition(|member| is_silent(&member));
     crowd.clock.advance(HOURS_MS - 600_000);
@@ -55,7 +55,7 @@ async fn fleet() -> Crowd {
         n if n % 3571 == 0 => "QUARANTINED",
         _ => "ACTIVE_HEALTHY",
     };
-    let new = |member: &Member| number(member) % 1999 == 0;
+    let new = |member: &Member| number(member).is_multiple_of(1999);
     let beating: Vec<_> = heard.into_iter().filter(|member| !new(member)).collect();
     crowd.beat(&beating, |member| beat(member, state(number(member)), number(member))).await;
     crowd

@@ -90,7 +90,7 @@ impl HubClient {
             return Ok(Answer { url, status: status.as_u16(), bytes });
         }
         match serde_json::from_slice::<ErrorBody>(&bytes) {
-            Ok(body) => Err(Error::Hub { status: status.as_u16(), body }),
+            Ok(body) => Err(Error::Hub { status: status.as_u16(), body: Box::new(body) }),
             Err(_) => Err(Error::Answer { url, status: status.as_u16(), why: "not the hub's form of an error".into() }),
         }
     }

@@ -111,7 +111,7 @@ pub enum Error {
         /// HTTP status.
         status: u16,
         /// The hub's own words.
-        body: ErrorBody,
+        body: Box<ErrorBody>,
     },
     /// An answer that is none of the hub's.
     #[error("the hub at {url} answered {status} with something unexpected: {why}")]

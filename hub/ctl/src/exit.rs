@@ -80,7 +80,7 @@ mod tests {
 
     fn hub(status: u16) -> Error {
         let body = ErrorBody::new(status, "", "bundle_expired", "too old".into(), false, "r-1".into());
-        Error::Hub { status, body }
+        Error::Hub { status, body: Box::new(body) }
     }
 
     #[test]
