@@ -192,5 +192,8 @@ mod tests {
         is::<Entry>("Entry");
         is::<Page<Line>>("Page_Line");
         is::<TrustRootView>("TrustRootView");
+        is::<crate::api::queues::QueuesView>("QueuesView");
+        is::<crate::api::rollouts::RolloutView>("RolloutView");
+        is::<crate::api::lifecycle::LifecycleChange>("LifecycleChange");
     }
 }
