@@ -267,7 +267,8 @@ pub fn apply(recipient: Recipient, generation: u64, value: &str, path: &str, act
     command("APPLY_STATE", payload)
 }
 
-fn deploy(path: &str) -> CommandWire {
+/// The workflow `hook` with this webhook path, bound to the credential `key`.
+pub fn deploy(path: &str) -> CommandWire {
     let node = json!({
         "id": "11111111-1111-4111-8111-111111111111", "name": "Hook", "type": "n8n-nodes-base.webhook",
         "typeVersion": 2, "position": [0, 0], "webhookId": "hook",
@@ -286,7 +287,9 @@ fn activate() -> CommandWire {
 fn key_held(value: &str) -> Vec<(String, String)> {
     vec![("genesis/key".into(), value.into())]
 }
-fn hook_held(active: bool, path: &str) -> Vec<(String, bool, String)> {
+
+/// That workflow as [`Held`] shows it.
+pub fn hook_held(active: bool, path: &str) -> Vec<(String, bool, String)> {
     vec![("Hook".into(), active, path.into())]
 }
 
