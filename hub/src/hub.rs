@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use genesis_shared::audit::Checkpoint;
 use genesis_shared::chain::Chain;
 use genesis_shared::id::{JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -41,7 +43,8 @@ pub struct Parts {
     pub started_at: Timestamp,
     /// Refused requests that are not in the audit yet.
     pub denials: Denials,
-    stopping: watch::Sender<bool>,
+    is_stopping: AtomicBool,
+    stopping: Notify,
 }
 
 impl std::ops::Deref for Hub {
@@ -93,20 +96,27 @@ impl Hub {
         let pkcs8 = std::fs::read(&key_file).map_err(|e| OpenError::KeyFile(name(&key_file), e))?;
         let delivery = DeliveryKey::new(settings.delivery_kid.clone(), &pkcs8);
         let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
-        let denials = Denials::default();
-        let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
-        Ok(Self(Arc::new(Parts { settings, store, clock, notifier, delivery, started_at, denials, stopping })))
+        let (notifier, denials, started_at) = (Notifier::default(), Denials::default(), clock.now());
+        let (is_stopping, stopping) = (AtomicBool::new(false), Notify::new());
+        let parts = Parts { settings, store, clock, notifier, delivery, started_at, denials, is_stopping, stopping };
+        Ok(Self(Arc::new(parts)))
     }
 
     /// Asks waiting polls to end.
     pub fn stop(&self) {
-        self.stopping.send_replace(true);
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.stopping.notify_waiters();
     }
 
     /// Waits until the hub was asked to stop.
     pub async fn stopped(&self) {
-        // An error would mean that the sender is gone, which `self` holds.
-        drop(self.stopping.subscribe().wait_for(|stop| *stop).await);
+        // Before the look, or a stop between look and wait would be missed. Those who wait are woken in the order in
+        // which they came, so that a simulation replays.
+        let mut stopping = pin!(self.stopping.notified());
+        stopping.as_mut().enable();
+        if !self.is_stopping.load(Ordering::SeqCst) {
+            stopping.await;
+        }
     }
 
     /// **For tests of the agent's admission only**: see [`Store::enqueue_unchecked`]. Wakes the droplet's poll.
