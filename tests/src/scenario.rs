@@ -463,6 +463,16 @@ pub fn good_scenarios() -> Vec<Scenario> {
                 Held::default,
             )
         },
+        Scenario {
+            hosts: Some([&["b.example"], &["a.example"]]),
+            ..scenario(
+                "a desired state with host names",
+                true,
+                |_| vec![command("ADD_TRACKING_DOMAIN", json!({"hosts": ["b.example"]}))],
+                |_| vec![command("APPLY_STATE", json!({"generation": 1, "domains": {"hosts": ["a.example"]}}))],
+                Held::default,
+            )
+        },
         scenario(
             "a whole tenant at once",
             false,
