@@ -91,6 +91,49 @@ async fn a_proxy_that_is_away_or_does_not_answer_is_asked_again() {
     assert_eq!(served(&droplet), json!(["droplet.example", "a.example"]));
 }
 
+fn state(generation: u64, domains: Value) -> Vec<CommandWire> {
+    command("APPLY_STATE", json!({"generation": generation, "domains": domains}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_desired_state_says_which_host_names_there_are_all_or_none() {
+    let droplet = Droplet::with_stack(1);
+    droplet.run(add(&["a.example", "b.example"])).await;
+    let result = droplet.run(state(1, json!({"hosts": ["b.example", "c.example"], "primary": "c.example"}))).await;
+    assert_eq!(result.state, OutcomeState::Succeeded, "{}", result.message);
+    assert_eq!(served(&droplet), json!(["droplet.example", "b.example", "c.example"]));
+    let output = &result.output[0];
+    assert_eq!((&output["generation"], &output["primary"]), (&json!(1), &json!("c.example")), "{output}");
+    assert_eq!(output["changed"], json!(["put_domains"]));
+    assert_eq!(output["domains"][2], json!({"host": "a.example", "certificate": "removed"}));
+    // One that leads elsewhere: nothing of the document is done, and its generation may come again.
+    droplet.outside.names.point("other.example", &["198.51.100.1".parse().unwrap()]);
+    refused(&droplet.run(state(2, json!({"hosts": ["other.example"]}))).await, "domain_not_pointing_here");
+    assert_eq!(served(&droplet), json!(["droplet.example", "b.example", "c.example"]));
+    let result = droplet.run(state(2, json!({"hosts": []}))).await;
+    assert_eq!((result.state, served(&droplet)), (OutcomeState::Succeeded, json!(["droplet.example"])));
+    refused(&Droplet::new(1).run(state(1, json!({"hosts": []}))).await, "no_stack");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_says_when_the_proxy_runs_with_something_else() {
+    let droplet = Droplet::with_stack(1);
+    droplet.run(add(&["a.example"])).await;
+    let drifts = || async {
+        droplet.outside.proxy.edit(json!({"apps": {}}));
+        let look = droplet.push(command("VERIFY", json!({})));
+        droplet.result(look).await.output[0]["drifts"].clone()
+    };
+    let scene = async {
+        // The first round over the stack is over.
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        drifts().await
+    };
+    assert_eq!(droplet.while_running(scene).await, json!([{"kind": "proxy_drift"}]));
+    let look = droplet.run(command("VERIFY", json!({}))).await;
+    assert_eq!(look.output[0]["drifts"], json!([]), "the next life's first round has put it right");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_edited_configuration_is_put_back_and_reported() {
     let droplet = Droplet::with_stack(1);

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use genesis_agent::agent::by_hand::ByHand;
 use genesis_agent::sim::n8n::{Fault, Kind};
 use genesis_shared::command::CommandWire;
 use genesis_shared::report::{OutcomeState, Record};
 use genesis_tests::droplet::{Droplet, wait_for};
-use genesis_tests::scenario::{held, recipient, small_tenant};
+use genesis_tests::scenario::{Held, deploy, held, hook_held, recipient, small_tenant};
 use serde_json::{Value, json};
 
 /// A droplet with the Golden Template.
@@ -154,6 +155,40 @@ async fn a_crash_anywhere_in_a_repair_is_made_good_by_the_next_round() {
         point += 1;
     }
     assert!(point > 20, "a repair passes many points, {point} were tried");
+}
+
+/// A droplet whose agent died between making a credential anew and noting its id, with these commands accepted.
+async fn behind(asked: Vec<CommandWire>) -> Droplet {
+    let droplet = Droplet::new(1);
+    let commands = small_tenant(recipient(&droplet).await);
+    assert_eq!(droplet.run(commands).await.state, OutcomeState::Succeeded);
+    {
+        let mut standin = droplet.outside.n8n.borrow_mut();
+        standin.n8n.credentials.clear();
+        standin.faults.push(Fault::once("POST", "/api/v1/credentials", Kind::DropAfter));
+    }
+    let is_made = || async { (!droplet.outside.n8n.borrow().n8n.credentials.is_empty()).then_some(()) };
+    droplet.while_running(wait_for(is_made)).await;
+    let bundle = droplet.signed(asked);
+    assert!(matches!(droplet.agent().apply(bundle.as_bytes()).unwrap(), ByHand::Accepted(_)));
+    droplet
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflow_refers_to_what_a_round_has_made_and_could_not_note() {
+    let droplet = behind(vec![deploy("two")]).await;
+    let expected = Held { credentials: vec![("genesis/key".into(), "one".into())], workflows: hook_held(true, "two") };
+    droplet.while_running(wait_for(|| async { (held(&droplet) == expected).then_some(()) })).await;
+    let standin = droplet.outside.n8n.borrow();
+    assert!(standin.n8n.workflows[0].nodes.to_string().contains(&standin.n8n.credentials[0].id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_deletes_what_a_round_has_made_and_could_not_note() {
+    let delete = |action: &str, payload| CommandWire { action: action.into(), payload: Some(payload) };
+    let workflow = delete("DELETE_WORKFLOW", json!({"key": "hook"}));
+    let droplet = behind(vec![workflow, delete("DELETE_CREDENTIAL", json!({"name": "key"}))]).await;
+    droplet.while_running(wait_for(|| async { droplet.is_empty().then_some(()) })).await;
 }
 
 #[tokio::test(start_paused = true)]

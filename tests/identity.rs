@@ -18,7 +18,7 @@ use genesis_tests::droplet::{Droplet, wait_for};
 use genesis_tests::n8n::Kind;
 use genesis_tests::rig::Rig;
 use genesis_tests::scenario::{recipient, small_tenant};
-use genesis_tests::until;
+use genesis_tests::{deadline, until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -38,6 +38,7 @@ fn by_hand(
 
 #[tokio::test(start_paused = true)]
 async fn a_droplet_that_was_off_for_400_days_comes_back_by_its_identity_key_and_works() {
+    let _deadline = deadline();
     let droplet = Droplet::new(1);
     let commands = small_tenant(recipient(&droplet).await);
     assert_eq!(droplet.run(commands.clone()).await.state, OutcomeState::Succeeded);
@@ -51,6 +52,7 @@ async fn a_droplet_that_was_off_for_400_days_comes_back_by_its_identity_key_and_
 
 #[tokio::test(start_paused = true)]
 async fn a_quarantined_droplet_changes_nothing_and_looks_and_reports_until_it_is_resumed() {
+    let _deadline = deadline();
     let droplet = Droplet::new(2);
     let (hub, outside) = (&droplet.outside.hub, &droplet.outside);
     let commands = small_tenant(recipient(&droplet).await);
@@ -97,6 +99,7 @@ async fn a_quarantined_droplet_changes_nothing_and_looks_and_reports_until_it_is
 
 #[tokio::test(start_paused = true)]
 async fn a_quarantine_outlives_a_restart_without_the_hub_and_is_not_heeded_where_the_configuration_says_so() {
+    let _deadline = deadline();
     let mut droplet = Droplet::new(3);
     let commands = small_tenant(recipient(&droplet).await);
     droplet.outside.hub.set_quarantined(true);
@@ -112,7 +115,25 @@ async fn a_quarantine_outlives_a_restart_without_the_hub_and_is_not_heeded_where
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hub_that_hands_out_a_change_in_quarantine_is_refused_by_the_agent_itself() {
+    let _deadline = deadline();
+    let droplet = Droplet::new(5);
+    let hub = &droplet.outside.hub;
+    let commands = small_tenant(recipient(&droplet).await);
+    hub.betray_quarantine(true);
+    hub.set_quarantined(true);
+    let refused = droplet.run(commands.clone()).await;
+    assert_eq!((refused.state, refused.code.as_str()), (OutcomeState::Rejected, "quarantined"));
+    assert!(refused.retryable && refused.bundle_id.is_some());
+    assert_eq!(droplet.run(look()).await.state, OutcomeState::Succeeded, "looks go on");
+    assert!(droplet.is_empty());
+    hub.set_quarantined(false);
+    assert_eq!(droplet.run(commands).await.state, OutcomeState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_folder_that_runs_on_another_droplet_than_its_own_changes_nothing_whatever_the_hub_says() {
+    let _deadline = deadline();
     let droplet = Droplet::new(4);
     let commands = small_tenant(recipient(&droplet).await);
     droplet.outside.host_says.replace(Some("413".parse().unwrap()));
@@ -159,6 +180,7 @@ async fn credentials(rig: &Rig) -> Vec<String> {
 
 #[tokio::test]
 async fn a_snapshot_put_back_is_quarantined_and_after_a_resumption_nothing_is_lost_and_nothing_runs_twice() {
+    let _deadline = deadline();
     let mut rig = Rig::new(Kind::StandIn).await;
     let commands = rig.ignition().await;
     let one = |n: usize| vec![commands[n].clone()];
@@ -220,7 +242,23 @@ async fn a_snapshot_put_back_is_quarantined_and_after_a_resumption_nothing_is_lo
 }
 
 #[tokio::test]
+async fn a_copy_in_another_droplet_is_told_by_the_machine_itself_with_nobody_else_asked() {
+    let _deadline = deadline();
+    let rig = Rig::new(Kind::StandIn).await;
+    let commands = rig.ignition().await;
+    rig.move_to("412002");
+    let moved = rig.run(vec![commands[0].clone()]).await;
+    let result = moved.result.unwrap();
+    assert_eq!((moved.state, result.code.as_str()), (JobState::Rejected, "quarantined"), "{}", result.message);
+    assert!(result.message.contains("412001") && result.message.contains("412002"), "{}", result.message);
+    assert_eq!(rig.run(look()).await.state, JobState::Succeeded);
+    rig.move_to("412001");
+    assert_eq!(rig.run(vec![commands[0].clone()]).await.state, JobState::Succeeded);
+}
+
+#[tokio::test]
 async fn a_clone_beside_the_original_quarantines_both_and_the_one_that_is_named_goes_on() {
+    let _deadline = deadline();
     let mut rig = Rig::new(Kind::StandIn).await;
     let commands = rig.ignition().await;
     assert_eq!(rig.run(vec![commands[0].clone()]).await.state, JobState::Succeeded);
@@ -241,6 +279,16 @@ async fn a_clone_beside_the_original_quarantines_both_and_the_one_that_is_named_
         until("both to heed it", || async { agent.log().contains("has quarantined this droplet").then_some(()) }).await;
     }
     assert_eq!(rig.client.job(waiting).await.unwrap().state, JobState::Queued);
+    // The hub withholds; and each agent refuses by itself, whoever hands it the change.
+    let file = rig.folder().join("by-hand.jws");
+    std::fs::write(&file, rig.operator.sign(&rig.operator.bundle(rig.workspace, vec![commands[2].clone()]))).unwrap();
+    let args = ["--json", file.to_str().unwrap()];
+    for mut command in [rig.apply_command(&args), rig.apply_command_over(&args)] {
+        let refused = command.output().unwrap();
+        let refusal: CommandResult = serde_json::from_slice(&refused.stdout).unwrap();
+        assert_eq!((refused.status.code(), refusal.code.as_str()), (Some(5), "quarantined"), "{}", refusal.message);
+    }
+    assert_eq!(credentials(&rig).await.len(), 1, "neither has changed anything");
     clone.kill();
     resume(&rig, Some(original)).await;
     assert_eq!(rig.finished(waiting).await.state, JobState::Succeeded);

@@ -25,6 +25,7 @@ struct Raw {
     hub_ca_file: Option<PathBuf>,
     workspace_id: WorkspaceId,
     droplet_id: DropletId,
+    droplet_id_file: Option<PathBuf>,
     droplet_ip: Option<String>,
     data_dir: PathBuf,
     trust_root_digest: Digest,
@@ -58,6 +59,9 @@ pub struct Settings {
     pub workspace_id: WorkspaceId,
     /// This droplet.
     pub droplet_id: DropletId,
+    /// Where the machine says which droplet it is, so that a copy of this folder elsewhere is noticed: cloud-init writes
+    /// the provider's id to `/var/lib/cloud/data/instance-id`. Absent means that nothing tells.
+    pub droplet_id_file: Option<PathBuf>,
     /// Its public address, as the metadata service gave it.
     pub droplet_ip: Option<String>,
     /// Journal and secrets.
@@ -168,6 +172,7 @@ impl Settings {
             hub_ca_file: raw.hub_ca_file,
             workspace_id: raw.workspace_id,
             droplet_id: raw.droplet_id,
+            droplet_id_file: raw.droplet_id_file,
             droplet_ip: raw.droplet_ip,
             data_dir: raw.data_dir,
             trust_root_digest: raw.trust_root_digest,

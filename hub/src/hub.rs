@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use genesis_shared::audit::Checkpoint;
 use genesis_shared::chain::Chain;
 use genesis_shared::id::{JobId, WorkspaceId};
 use genesis_shared::timestamp::Timestamp;
 use serde_json::json;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::api::fleet::Census;
 use crate::auth::Caller;
@@ -67,7 +69,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Readers of the event stream that there is room for.
     pub streams: Arc<Semaphore>,
-    stopping: watch::Sender<bool>,
+    is_stopping: AtomicBool,
+    stopping: Notify,
 }
 
 impl std::ops::Deref for Hub {
@@ -123,7 +126,8 @@ impl Hub {
         let delivery = delivery.map_err(|e| OpenError::Key(name(&key_file), e))?;
         let (denials, rates) = (Denials::default(), Buckets::default());
         let streams = Arc::new(Semaphore::new(EVENT_STREAMS_MAX));
-        let (notifier, stopping, started_at) = (Notifier::default(), watch::Sender::new(false), clock.now());
+        let (notifier, started_at) = (Notifier::default(), clock.now());
+        let (is_stopping, stopping) = (AtomicBool::new(false), Notify::new());
         let pace = Pace::new(&remembered, settings.lease_ttl_ms, started_at);
         let interval_ms = i64::try_from(settings.agent.heartbeat_interval_s).unwrap_or(i64::MAX).saturating_mul(1000);
         let watching = Watching::new(&remembered, interval_ms, started_at);
@@ -142,19 +146,26 @@ impl Hub {
             history: History::default(),
             metrics: Metrics::default(),
             streams,
+            is_stopping,
             stopping,
         })))
     }
 
     /// Asks waiting polls to end.
     pub fn stop(&self) {
-        self.stopping.send_replace(true);
+        self.is_stopping.store(true, Ordering::SeqCst);
+        self.stopping.notify_waiters();
     }
 
     /// Waits until the hub was asked to stop.
     pub async fn stopped(&self) {
-        // An error would mean that the sender is gone, which `self` holds.
-        drop(self.stopping.subscribe().wait_for(|stop| *stop).await);
+        // Before the look, or a stop between look and wait would be missed. Those who wait are woken in the order in
+        // which they came, so that a simulation replays.
+        let mut stopping = pin!(self.stopping.notified());
+        stopping.as_mut().enable();
+        if !self.is_stopping.load(Ordering::SeqCst) {
+            stopping.await;
+        }
     }
 
     /// **For tests of the agent's admission only**: see [`Store::enqueue_unchecked`]. Wakes the droplet's poll.

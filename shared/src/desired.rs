@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::command::{DeployWorkflow, InjectCredential};
+use crate::host::HostName;
 use crate::id::{CredentialName, WorkflowKey};
-use crate::limits::DESIRED_THINGS_MAX;
+use crate::limits::{DESIRED_THINGS_MAX, DOMAINS_MAX};
 use crate::seal::Sealed;
 
 /// Payload of `APPLY_STATE`: what is to be there, all of it or none.
 ///
-/// Whatever is managed and not named here stays as it is, and the answer lists it: only a destructive command deletes.
+/// Whatever is managed in n8n and not named here stays as it is, and the answer lists it: only a destructive command
+/// deletes. Host names are another matter: nothing is lost with one that goes, so those that are given are all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesiredState {
@@ -24,6 +26,42 @@ pub struct DesiredState {
     /// Workflows, each once.
     #[serde(default)]
     pub workflows: Vec<DesiredWorkflow>,
+    /// Host names; absent means that they stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domains: Option<DesiredDomains>,
+}
+
+/// The host names that are to lead to n8n beside the configured one, which always does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredDomains {
+    /// All of them, each once; what is there and not named goes.
+    pub hosts: Vec<HostName>,
+    /// The one of them that n8n is to name in its webhook addresses; absent means the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<HostName>,
+}
+
+impl DesiredDomains {
+    /// Checks what the shape alone does not say.
+    ///
+    /// # Errors
+    /// What is wrong, for people: too many, one given twice, a primary one that is not among them.
+    pub fn check(&self) -> Result<(), String> {
+        if self.hosts.len() > DOMAINS_MAX {
+            return Err(format!("{} hosts; at most {DOMAINS_MAX} are accepted", self.hosts.len()));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.hosts.iter().find(|host| !seen.insert(*host)) {
+            return Err(format!("host {twice} is given twice"));
+        }
+        match &self.primary {
+            Some(primary) if !self.hosts.contains(primary) => {
+                Err(format!("primary is {primary}, which is not in hosts"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A workflow and whether it is to run. On the wire a deployment with one member more, `active`.
@@ -75,8 +113,11 @@ impl DesiredState {
             return Err("generation counts from 1".into());
         }
         let things = self.credentials.len() + self.workflows.len();
-        if things == 0 || things > DESIRED_THINGS_MAX {
+        if (things == 0 && self.domains.is_none()) || things > DESIRED_THINGS_MAX {
             return Err(format!("{things} credentials and workflows; from 1 to {DESIRED_THINGS_MAX} are accepted"));
+        }
+        if let Some(domains) = &self.domains {
+            domains.check().map_err(|why| format!("domains: {why}"))?;
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = self.credentials.iter().find(|credential| !names.insert(&credential.name)) {
@@ -121,6 +162,12 @@ mod tests {
             check(json!({"generation": 1, "workflows": [workflow("a"), workflow("a")]})).unwrap_err().contains("twice")
         );
         assert!(check(json!({"generation": 1})).is_err());
+        let domains = |domains| check(json!({"generation": 1, "domains": domains}));
+        assert!(domains(json!({"hosts": []})).is_ok(), "that none is to be there is something");
+        assert!(domains(json!({"hosts": ["a.example", "a.example"]})).unwrap_err().contains("twice"));
+        assert!(domains(json!({"hosts": ["a.example"], "primary": "b.example"})).unwrap_err().contains("not in hosts"));
+        let many: Vec<String> = (0..=DOMAINS_MAX).map(|n| format!("h{n}.example")).collect();
+        assert!(domains(json!({"hosts": many})).unwrap_err().contains("at most"));
         assert!(check(json!({"generation": 1, "workflows": [workflow("a"), workflow("b")]})).is_ok());
     }
 }

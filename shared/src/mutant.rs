@@ -6,7 +6,8 @@
 /// Declares [`Check`] with the list of all of them.
 macro_rules! checks {
     ($($variant:ident $what:literal,)*) => {
-        /// One check of one rule: A of admission (agent/src/core/admit.rs), T of the trust root (`crate::trust`).
+        /// One check of one rule: A of admission (agent/src/core/admit.rs), T of the trust root (`crate::trust`), Q of
+        /// quarantine (agent/src/agent/quarantine.rs).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Check { $(#[doc = $what] $variant,)* }
 
@@ -78,6 +79,8 @@ checks! {
     T5Age "T5: made no earlier.",
     T6Key "T6: a key keeps its name.",
     T6Name "T6: a name keeps its key.",
+    QHub "Quarantine: the hub has not said that this may be a copy.",
+    QHost "Quarantine: the host has not said that it is another droplet.",
 }
 
 #[cfg(not(feature = "mutants"))]

@@ -68,6 +68,7 @@ impl Droplet {
             hub_ca_file: None,
             workspace_id: workspace,
             droplet_id: "412".parse().unwrap(),
+            droplet_id_file: None,
             droplet_ip: None,
             data_dir: folder.path().to_owned(),
             trust_root_digest: operator.pin,
@@ -315,11 +316,18 @@ pub fn stack_settings() -> StackSettings {
 }
 
 /// Waits in virtual time until `look` finds something.
+///
+/// # Panics
+/// Nothing was found in a longer time than any scene may take.
 pub async fn wait_for<T, F: Future<Output = Option<T>>>(mut look: impl FnMut() -> F) -> T {
-    loop {
-        if let Some(found) = look().await {
-            return found;
+    let look = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    };
+    let found = tokio::time::timeout(2 * LONG, look).await;
+    found.unwrap_or_else(|_| panic!("what is waited for has not come in {} virtual hours", 2 * LONG.as_secs() / 3600))
 }

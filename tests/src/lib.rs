@@ -30,10 +30,37 @@ pub mod swaps;
 pub mod swarm;
 pub mod traffic;
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before its test fails. Generous: a loaded machine is no reason to fail.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long a whole test may take that says so by [`deadline`].
+const DEADLINE: Duration = Duration::from_secs(480);
+
+/// Dropped, there is no deadline any more.
+#[must_use]
+pub struct Deadline {
+    _alive: Sender<()>,
+}
+
+/// Ends the process with a clear message when this test has not ended in eight minutes. No timer of the test's own can
+/// do that where time is paused, or where the agent turns round and round without ever waiting.
+pub fn deadline() -> Deadline {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let (alive, ended) = channel();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            #[allow(clippy::print_stderr, reason = "whoever waits for the tests is to know which one it was")]
+            {
+                eprintln!("{test} has not ended in {} s: what it waits for never comes", DEADLINE.as_secs());
+            }
+            std::process::exit(101);
+        }
+    });
+    Deadline { _alive: alive }
+}
 
 /// Waits until `look` finds something.
 ///

@@ -118,12 +118,14 @@ impl Rig {
         let token_file = folder.path().join("provisioning-token");
         std::fs::write(&token_file, &issued.provisioning_token).unwrap();
         let config = folder.path().join("agent.toml");
+        std::fs::write(id_file(folder.path()), droplet.as_str()).unwrap();
         let text = format!(
             "hub_url = {hub_url:?}\nhub_ca_file = {:?}\nworkspace_id = \"{workspace}\"\ndroplet_id = \"{droplet}\"\n\
-             data_dir = {:?}\ntrust_root_digest = \"{}\"\nprovisioning_token_file = {:?}\n\
+             data_dir = {:?}\ndroplet_id_file = {:?}\ntrust_root_digest = \"{}\"\nprovisioning_token_file = {:?}\n\
              [labels]\nring = \"canary\"\n[n8n]\nurl = {:?}\n{more}",
             init.ca_file,
             folder.path().join("agent"),
+            id_file(folder.path()),
             operator.pin,
             token_file,
             n8n.url,
@@ -209,6 +211,13 @@ impl Rig {
         self.agent_command(&[&["apply"], args].concat())
     }
 
+    /// The same on the second agent's configuration, see [`Rig::agent_over`].
+    pub fn apply_command_over(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.agent_binary);
+        command.args(["apply"]).args(args).args(["--config", path(&self.second_config())]).env_remove("RUST_LOG");
+        command
+    }
+
     /// A verb of `genesis-agent` on this rig's configuration.
     pub fn agent_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.agent_binary);
@@ -249,18 +258,27 @@ impl Rig {
         self.agent = start_agent(&self.agent_binary, &self.config, self.folder.path());
     }
 
+    fn second_config(&self) -> PathBuf {
+        self.folder.path().join("second.toml")
+    }
+
     /// A second agent beside the first, of the same configuration over another data folder.
     pub fn agent_over(&self, data_dir: &Path) -> Process {
         let text = std::fs::read_to_string(&self.config).unwrap();
         let (mine, other) = (format!("{:?}", self.agent_dir()), format!("{data_dir:?}"));
         assert!(text.contains(&mine));
-        let config = self.folder.path().join("second.toml");
+        let config = self.second_config();
         std::fs::write(&config, text.replace(&mine, &other)).unwrap();
         Process::start(
             "second-agent",
             Command::new(&self.agent_binary).args(["run", "--config", path(&config)]),
             self.folder.path(),
         )
+    }
+
+    /// From now on the machine says that it is this droplet.
+    pub fn move_to(&self, droplet: &str) {
+        std::fs::write(id_file(self.folder.path()), droplet).unwrap();
     }
 
     /// `kill -9` and a new start.
@@ -279,6 +297,11 @@ impl Rig {
     pub async fn start_hub(&mut self) {
         self.hub = start_hub(self.folder.path(), self.hub_address).await.0;
     }
+}
+
+/// Where the machine says which droplet it is, as cloud-init does.
+fn id_file(folder: &Path) -> PathBuf {
+    folder.join("instance-id")
 }
 
 fn path(path: &Path) -> &str {

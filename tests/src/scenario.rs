@@ -294,7 +294,8 @@ pub fn apply(recipient: Recipient, generation: u64, value: &str, path: &str, act
     command("APPLY_STATE", payload)
 }
 
-fn deploy(path: &str) -> CommandWire {
+/// The workflow `hook` with this webhook path, bound to the credential `key`.
+pub fn deploy(path: &str) -> CommandWire {
     let node = json!({
         "id": "11111111-1111-4111-8111-111111111111", "name": "Hook", "type": "n8n-nodes-base.webhook",
         "typeVersion": 2, "position": [0, 0], "webhookId": "hook",
@@ -313,7 +314,9 @@ fn activate() -> CommandWire {
 fn key_held(value: &str) -> Vec<(String, String)> {
     vec![("genesis/key".into(), value.into())]
 }
-fn hook_held(active: bool, path: &str) -> Vec<(String, bool, String)> {
+
+/// That workflow as [`Held`] shows it.
+pub fn hook_held(active: bool, path: &str) -> Vec<(String, bool, String)> {
     vec![("Hook".into(), active, path.into())]
 }
 
@@ -492,6 +495,16 @@ pub fn good_scenarios() -> Vec<Scenario> {
                         command("REMOVE_TRACKING_DOMAIN", json!({"hosts": ["b.example"]})),
                     ]
                 },
+                Held::default,
+            )
+        },
+        Scenario {
+            hosts: Some([&["b.example"], &["a.example"]]),
+            ..scenario(
+                "a desired state with host names",
+                true,
+                |_| vec![command("ADD_TRACKING_DOMAIN", json!({"hosts": ["b.example"]}))],
+                |_| vec![command("APPLY_STATE", json!({"generation": 1, "domains": {"hosts": ["a.example"]}}))],
                 Held::default,
             )
         },

@@ -129,7 +129,9 @@ impl<W: World> Agent<W> {
             Verdict::Accept(admitted) => {
                 let accepted = Accepted::new(admitted.bundle.get(), job_id, false);
                 if let (Lane::Change, Err(error)) = (accepted.lane(), self.may_change()) {
-                    return refuse(error.code, error.message);
+                    let result = unable(job_id, error.code, error.message, now);
+                    self.note_refused(&result, digest, now)?;
+                    return Ok(ByHand::Refused(Box::new(result)));
                 }
                 self.accept(&admitted, bytes, job_id)?;
                 self.mail.notify_one();
@@ -154,14 +156,19 @@ impl<W: World> Agent<W> {
                     result.message += &format!("; it ended then as {word} ({})", earlier.code);
                     fit(&mut result);
                 }
-                // By hand, too, the outbox cannot be filled: whoever tries has the answer all the same.
-                if self.is_heard()?.is_ok() {
-                    self.journal.note(audit::refused(&result, digest, true), now)?;
-                    self.mail.notify_one();
-                }
+                self.note_refused(&result, digest, now)?;
                 Ok(ByHand::Refused(Box::new(result)))
             }
         }
+    }
+
+    /// By hand, too, the outbox cannot be filled: whoever tries has the answer all the same.
+    fn note_refused(&self, result: &CommandResult, digest: Digest, now: Timestamp) -> Result<(), JournalError> {
+        if self.is_heard()?.is_ok() {
+            self.journal.note(audit::refused(result, digest, true), now)?;
+            self.mail.notify_one();
+        }
+        Ok(())
     }
 
     /// How many reports wait for the hub.

@@ -9,6 +9,7 @@
 //! with `ignore_quarantine` in the configuration.
 
 use genesis_shared::life::{QUARANTINE_ENDED, QUARANTINED};
+use genesis_shared::mutant::Check;
 use genesis_shared::report::{Event, Record};
 
 use super::Agent;
@@ -28,12 +29,12 @@ impl<W: World> Agent<W> {
     pub(super) fn may_change(&self) -> Result<(), EffectError> {
         let quarantined = |message| Err(EffectError::new(ErrorKind::Transient, QUARANTINED, message));
         let mine = &self.settings.droplet_id;
-        if let Some(host) = self.world.host().droplet_id().filter(|host| host != mine) {
+        if let Some(host) = self.world.host().droplet_id().filter(|host| host != mine && Check::QHost.holds()) {
             return quarantined(format!(
                 "this folder was made for droplet {mine}, and runs on {host}: nothing is changed; put it back, or remove it and enrol {host} anew"
             ));
         }
-        if self.quarantined.get() && !self.settings.ignore_quarantine {
+        if self.quarantined.get() && !self.settings.ignore_quarantine && Check::QHub.holds() {
             return quarantined(format!(
                 "the hub takes this droplet for a restored snapshot or a clone, so nothing is changed; look with `genesisctl droplet show {mine}`, stop the machine that is not wanted, then `genesisctl droplet resume {mine} --reason …`"
             ));

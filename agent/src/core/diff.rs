@@ -42,6 +42,9 @@ pub enum Drift {
         /// Managed key.
         key: WorkflowKey,
     },
+    /// The proxy runs with another configuration than it should, or does not say with which. The round over the stack
+    /// mends it.
+    ProxyDrift,
     /// A workflow that nobody manages: the tenant's own. Reported, never touched.
     UnmanagedWorkflow {
         /// n8n's id.
@@ -50,9 +53,9 @@ pub enum Drift {
 }
 
 impl Drift {
-    /// Whether it is a difference that a repair would mend.
+    /// Whether it is a difference that a repair of n8n would mend.
     pub fn is_repairable(&self) -> bool {
-        !matches!(self, Self::UnmanagedWorkflow { .. })
+        !matches!(self, Self::UnmanagedWorkflow { .. } | Self::ProxyDrift)
     }
 }
 

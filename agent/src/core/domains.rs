@@ -1,5 +1,8 @@
 //! Host names beside the configured one: a command and the stack as it is -> the stack as it is to be.
 
+use std::collections::BTreeMap;
+
+use genesis_shared::desired::DesiredDomains;
 use genesis_shared::host::HostName;
 use genesis_shared::limits::DOMAINS_MAX;
 use genesis_shared::stack::{AddDomains, RemoveDomains, StackCommand};
@@ -65,6 +68,18 @@ pub fn remove(wish: &RemoveDomains, settings: &StackSettings, stack: &StackRow) 
     Ok(StackStep::PutDomains { stack: wanted, hosts: wish.hosts.clone(), check: vec![] })
 }
 
+/// The step that makes exactly these host names lead to n8n beside the configured one.
+pub fn set(wish: &DesiredDomains, settings: &StackSettings, stack: &StackRow) -> StackStep {
+    let wanted = wish.hosts.iter().filter(|host| host.as_str() != settings.host);
+    let wanted: BTreeMap<_, _> = wanted.map(|host| (host.to_string(), wish.primary.as_ref() == Some(host))).collect();
+    let is_new = |host: &&HostName| host.as_str() != settings.host && !stack.domains.contains_key(host.as_str());
+    let check = wish.hosts.iter().filter(is_new).cloned().collect();
+    // What was stored was read from a command, so it is a host name.
+    let gone = stack.domains.keys().filter(|host| !wanted.contains_key(*host)).filter_map(|host| host.parse().ok());
+    let hosts = wish.hosts.iter().cloned().chain(gone).collect();
+    StackStep::PutDomains { stack: StackRow { domains: wanted, ..stack.clone() }, hosts, check }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +121,18 @@ mod tests {
         let refused = |name: &str| remove(&RemoveDomains { hosts: hosts(&[name]) }, &settings, &stack).unwrap_err().0;
         assert_eq!(refused(&settings.host), "bootstrap_domain");
         assert_eq!(refused("a.example"), "unknown_domain");
+    }
+
+    #[test]
+    fn the_names_of_a_desired_state_are_all_that_there_are_then() {
+        let (settings, own) = (settings_for_tests(), settings_for_tests().host);
+        let (one, _) = added(&["a.example", "b.example"], Some("a.example"), &StackRow::default()).unwrap();
+        let wish = DesiredDomains { hosts: hosts(&["b.example", "c.example", &own]), primary: None };
+        let StackStep::PutDomains { stack, hosts: told, check } = set(&wish, &settings, &one) else { unreachable!() };
+        assert_eq!(stack.hosts(&settings), [own.as_str(), "b.example", "c.example"]);
+        assert_eq!(stack.primary_host(&settings), own, "no other is named");
+        assert_eq!(check, hosts(&["c.example"]), "only what is new is looked up");
+        assert_eq!(told, hosts(&["b.example", "c.example", &own, "a.example"]), "the one that goes is told, too");
     }
 
     #[test]

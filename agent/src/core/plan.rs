@@ -153,25 +153,27 @@ impl Planner<'_> {
     fn stack(&mut self, command: usize, wish: &StackCommand) -> Result<(), StepError> {
         let refuse = |code: &str, message: String| StepError { code: code.into(), message, retryable: false };
         let action = wish.action();
-        let (Some(settings), row) = (self.stack.0, &self.stack.1) else {
-            let message = format!("{action}: this agent looks after no stack; its configuration has no [stack]");
-            return Err(refuse("no_stack", message));
-        };
+        let (Some(settings), row) = (self.stack.0, &self.stack.1) else { return Err(no_stack(action.name())) };
         if wish.must_be_alone() && self.commands.len() > 1 {
             let message =
                 format!("{action} must be the only command of its bundle; sign the others in one of their own");
             return Err(refuse("must_be_alone", message));
         }
         let refused = |(code, message): (&str, String)| refuse(code, message);
-        let steps = match domains::step(wish, settings, row) {
-            Some(step) => vec![step.map_err(refused)?],
-            None => swap::steps(wish, |service| row.image(service, settings).cloned(), row).map_err(refused)?,
-        };
-        if let Some(StackStep::PutDomains { stack, .. }) = steps.first() {
-            self.stack.1 = stack.clone();
+        if let Some(step) = domains::step(wish, settings, row) {
+            self.put_domains(command, step.map_err(refused)?);
+            return Ok(());
         }
+        let steps = swap::steps(wish, |service| row.image(service, settings).cloned(), row).map_err(refused)?;
         self.steps.extend(steps.into_iter().map(|step| Step::Stack { command, step }));
         Ok(())
+    }
+
+    fn put_domains(&mut self, command: usize, step: StackStep) {
+        if let StackStep::PutDomains { stack, .. } = &step {
+            self.stack.1 = stack.clone();
+        }
+        self.steps.push(Step::Stack { command, step });
     }
 
     /// The steps of the single commands, and a last one that notes what was applied.
@@ -182,6 +184,12 @@ impl Planner<'_> {
             return Err(StepError { code: "generation_not_newer".into(), message, retryable: false });
         }
         self.generation = state.generation;
+        // First: a host name that leads elsewhere is found out before anything is changed.
+        if let Some(wish) = &state.domains {
+            let settings = self.stack.0.ok_or_else(|| no_stack("APPLY_STATE with domains"))?;
+            let step = domains::set(wish, settings, &self.stack.1);
+            self.put_domains(command, step);
+        }
         for inject in &state.credentials {
             self.put_credential(command, inject);
         }
@@ -273,6 +281,11 @@ impl Planner<'_> {
         let commit_point = self.steps.iter().position(without_a_way_back).unwrap_or(self.steps.len());
         Ok(Plan { steps: self.steps, commit_point })
     }
+}
+
+fn no_stack(what: &str) -> StepError {
+    let message = format!("{what}: this agent looks after no stack; its configuration has no [stack]");
+    StepError { code: "no_stack".into(), message, retryable: false }
 }
 
 /// Maps with made-up ids, which shows every problem of the real mapping.
@@ -378,7 +391,12 @@ mod tests {
         let Command::InjectCredential(credential) = inject("mail", "smtp") else { unreachable!() };
         let Command::DeployWorkflow(deployment) = deploy("a", "smtp", "mail") else { unreachable!() };
         let workflows = vec![DesiredWorkflow { deployment: *deployment, active: true }];
-        Command::ApplyState(Box::new(DesiredState { generation, credentials: vec![credential], workflows }))
+        Command::ApplyState(Box::new(DesiredState {
+            generation,
+            credentials: vec![credential],
+            workflows,
+            domains: None,
+        }))
     }
 
     #[test]

@@ -190,6 +190,27 @@ impl Step {
         if let Self::PutWorkflow { key, .. } | Self::Repoint { key, .. } = self { Some(key) } else { None }
     }
 
+    /// Whether it goes by the ids of the managed credentials.
+    pub fn needs_credentials(&self) -> bool {
+        match self {
+            Self::PutCredential { .. }
+            | Self::PutWorkflow { .. }
+            | Self::Repoint { .. }
+            | Self::CheckReferences { .. }
+            | Self::DeleteCredential { .. } => true,
+            Self::Activate { .. }
+            | Self::Deactivate { .. }
+            | Self::DeleteWorkflow { .. }
+            | Self::RemoveDoubles { .. }
+            | Self::NoteGeneration { .. }
+            | Self::CheckHealth { .. }
+            | Self::ListState { .. }
+            | Self::Verify { .. }
+            | Self::CollectMetrics { .. }
+            | Self::Stack { .. } => false,
+        }
+    }
+
     /// Whether it removes what the plan has replaced; there is no way back from that either.
     pub fn is_clearing(&self) -> bool {
         matches!(self, Self::RemoveDoubles { .. })

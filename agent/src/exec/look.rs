@@ -9,7 +9,9 @@ use super::Exec;
 use crate::core::diff::{Content, Drift, Managed, Observed, diff};
 use crate::core::metrics;
 use crate::core::plan::Known;
+use crate::core::routes;
 use crate::core::step::{CredentialRow, StepOutput, WorkflowRow};
+use crate::ports::stack::Proxy;
 use crate::ports::{Clock, EffectError, Workflows, World};
 
 /// `COLLECT_METRICS` without a beginning looks back a day.
@@ -32,9 +34,21 @@ pub(super) fn list_state(known: &Known) -> StepOutput {
 
 impl<W: World> Exec<'_, W> {
     pub(super) async fn verify(&self, known: &Known) -> Result<StepOutput, EffectError> {
-        let drifts = self.drifts(known).await?;
+        let mut drifts = self.drifts(known).await?;
+        drifts.extend(self.proxy_drift(known).await);
         let managed = known.credentials.len() + known.workflows.len();
         Ok(StepOutput::answer(json!({"managed": managed, "drifts": drifts})))
+    }
+
+    async fn proxy_drift(&self, known: &Known) -> Option<Drift> {
+        let wanted = routes::config(self.stack?, &known.stack);
+        match self.world.proxy().config().await {
+            Ok(running) => (running != wanted).then_some(Drift::ProxyDrift),
+            Err(error) => {
+                tracing::warn!(code = error.code, "cannot see what the proxy runs with: {error}");
+                Some(Drift::ProxyDrift)
+            }
+        }
     }
 
     /// Everything that differs from what the journal says was deployed.

@@ -4,6 +4,7 @@
 //! repeated: `perform` observes before every act, so that the second try after a crash, a timeout or a half answer
 //! finds what the first one did.
 
+mod adopt;
 mod audit;
 mod converge;
 mod domains;
@@ -141,8 +142,11 @@ impl Running {
 /// No bundle has this number: nothing can be restored from it.
 const NO_SOURCE: Source = Source { bundle: 0, command: 0 };
 
+/// The fingerprint of data that nobody can be sure of: no data have it.
+const UNKNOWN_CONTENT: &str = "unknown";
+
 fn doubt_credential(row: &CredentialRow) -> CredentialRow {
-    CredentialRow { fingerprint: "unknown".into(), source: NO_SOURCE, ..row.clone() }
+    CredentialRow { fingerprint: UNKNOWN_CONTENT.into(), source: NO_SOURCE, ..row.clone() }
 }
 
 fn doubt_workflow(row: &WorkflowRow) -> WorkflowRow {
@@ -162,7 +166,7 @@ impl<W: World> Exec<'_, W> {
             Err(error) => return Err(error),
         };
         tracing::info!(bundle = %command.bundle_id, job = %command.job_id, resumed = command.plan.is_some(), "command begins");
-        match self.prepare(command)? {
+        match self.prepare(command).await? {
             Some(running) => self.run(running).await?,
             None => return Ok(true),
         }
@@ -170,7 +174,7 @@ impl<W: World> Exec<'_, W> {
     }
 
     /// Plans a new command, folds the events of one that was begun. `None` if it ended at once.
-    fn prepare(&self, command: OpenCommand) -> Result<Option<Running>, JournalError> {
+    async fn prepare(&self, command: OpenCommand) -> Result<Option<Running>, JournalError> {
         let commands = match read_commands(&command) {
             Ok(commands) => commands,
             Err(error) => return self.end_early(&command, OutcomeState::Stuck, error).map(|()| None),
@@ -195,6 +199,9 @@ impl<W: World> Exec<'_, W> {
                 let uses = self.uses(&base);
                 match self.open_all(&commands).and_then(|opened| plan(&commands, &base, uses, &opened, self.stack)) {
                     Ok(plan) => {
+                        if let Err(error) = self.adopt(&plan, &mut base).await? {
+                            return self.end_early(&command, OutcomeState::Failed, error).map(|()| None);
+                        }
                         self.journal.planned(command.seq, &plan)?;
                         plan
                     }

@@ -75,7 +75,7 @@ impl<W: World> Exec<'_, W> {
         let n8n = self.world.workflows();
         let blind = before.n8n_id.is_none() && mutant::is(Mutant::RepeatCreateBlindly);
         let all = if blind { vec![] } else { n8n.credentials().await? };
-        let unchanged = known.credentials.get(name).is_some_and(|row| row.fingerprint == fingerprint);
+        let row = known.credentials.get(name);
         let (n8n_id, changed) = match managed(&all, name, credential_type, known) {
             Some(info) if info.credential_type != credential_type.as_str() => {
                 let message = format!(
@@ -84,7 +84,10 @@ impl<W: World> Exec<'_, W> {
                 );
                 return Err(permanent("credential_type_differs", &message));
             }
-            Some(info) if unchanged => (info.id.clone(), false),
+            // Another one than the map names was found by its marker: nobody saw what it was made with.
+            Some(info) if row.is_some_and(|row| row.n8n_id == info.id && row.fingerprint == fingerprint) => {
+                (info.id.clone(), false)
+            }
             Some(info) => match n8n.update_credential(&info.id, &data).await {
                 Err(error) if error.code == "n8n_cannot_update_credentials" => {
                     (self.replace_credential(inject, &data, before, &all, followers).await?, true)

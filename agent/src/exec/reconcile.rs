@@ -121,7 +121,9 @@ impl<W: World> Exec<'_, W> {
             }
             Drift::UnexpectedActive { key } => self.deactivate(key, known).await.map(|_| MapChanges::default()),
             Drift::UnexpectedInactive { key } => self.activate(key, known).await.map(|_| MapChanges::default()),
-            Drift::MissingCredential { .. } | Drift::UnmanagedWorkflow { .. } => Ok(MapChanges::default()),
+            Drift::MissingCredential { .. } | Drift::UnmanagedWorkflow { .. } | Drift::ProxyDrift => {
+                Ok(MapChanges::default())
+            }
         }
     }
 

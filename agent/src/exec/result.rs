@@ -107,15 +107,23 @@ fn output(running: &Running) -> Value {
 /// What bringing about a desired state came to: the steps that had to change something, and how many had not.
 fn applied<'a>(answers: impl Iterator<Item = (&'a Step, &'a Value)>) -> Value {
     let (mut changed, mut unchanged) = (Vec::new(), 0);
-    let mut note = json!({});
+    let (mut note, mut domains) = (json!({}), None);
     for (step, answer) in answers {
         match (step, answer.get("changed")) {
             (Step::NoteGeneration { .. }, _) => note = answer.clone(),
+            (Step::Stack { .. }, did_change) => {
+                domains = Some(answer);
+                if did_change == Some(&Value::Bool(true)) { changed.push(step.title()) } else { unchanged += 1 }
+            }
             (_, Some(Value::Bool(true))) => changed.push(step.title()),
             _ => unchanged += 1,
         }
     }
     note["changed"] = json!(changed);
     note["unchanged"] = json!(unchanged);
+    if let Some(answer) = domains {
+        note["domains"] = answer["domains"].clone();
+        note["primary"] = answer["primary"].clone();
+    }
     note
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use genesis_shared::id::DropletId;
 use genesis_shared::wire::Preflight;
 use sysinfo::{DiskRefreshKind, Disks, MemoryRefreshKind, System};
 
@@ -20,12 +21,20 @@ const BALLAST_FILE: &str = "ballast";
 pub struct RealHost {
     system: RefCell<System>,
     data_dir: PathBuf,
+    droplet_id_file: Option<PathBuf>,
     boot_epoch: String,
 }
 
 impl RealHost {
-    /// Watches the disk that holds `data_dir`.
-    pub fn new(data_dir: &Path) -> Self {
+    /// Watches the disk that holds `data_dir`. In `droplet_id_file` the machine says which droplet it is.
+    pub fn new(data_dir: &Path, droplet_id_file: Option<&Path>) -> Self {
+        if let Some(path) = droplet_id_file.filter(|path| droplet_id(path).is_none()) {
+            let path = path.display();
+            tracing::warn!(
+                code = "droplet_id_file",
+                "{path} names no droplet, so a copy of this machine is noticed by the hub alone"
+            );
+        }
         let mut system = System::new();
         // Processor use is the difference between two looks; this is the first.
         system.refresh_cpu_usage();
@@ -34,12 +43,18 @@ impl RealHost {
             .map_or_else(|_| format!("boot-{}", System::boot_time()), |id| id.trim().to_owned());
         // Two machines made of one memory image share that; two processes never share this.
         let boot_epoch = format!("{boot}.{:016x}", RealEntropy.number());
-        Self { system: RefCell::new(system), data_dir: data_dir.to_owned(), boot_epoch }
+        let (data_dir, droplet_id_file) = (data_dir.to_owned(), droplet_id_file.map(Path::to_owned));
+        Self { system: RefCell::new(system), data_dir, droplet_id_file, boot_epoch }
     }
 
     fn disk(&self) -> Option<(u64, u64)> {
         disk(&self.data_dir)
     }
+}
+
+/// What a file says which droplet this is.
+fn droplet_id(path: &Path) -> Option<DropletId> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// Bytes in all and free of the disk that holds a path, where the system lists it.
@@ -128,6 +143,10 @@ impl Host for RealHost {
     fn boot_epoch(&self) -> String {
         self.boot_epoch.clone()
     }
+    /// Read anew each time: on a new machine cloud-init may run later than the agent.
+    fn droplet_id(&self) -> Option<DropletId> {
+        self.droplet_id_file.as_deref().and_then(droplet_id)
+    }
 }
 
 #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a percentage needs few digits")]
@@ -142,7 +161,7 @@ mod tests {
     #[test]
     fn sees_a_machine_with_memory_a_disk_and_a_boot() {
         let dir = tempfile::tempdir().unwrap();
-        let host = RealHost::new(dir.path());
+        let host = RealHost::new(dir.path(), None);
         let sample = host.sample();
         assert!(sample.memory_total_mb > 0 && sample.memory_usage_mb <= sample.memory_total_mb, "{sample:?}");
         assert!((0.0..=100.0).contains(&sample.disk_usage_percent), "{sample:?}");
@@ -151,6 +170,19 @@ mod tests {
         let listens = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(!host.port_is_free("127.0.0.1", listens.local_addr().unwrap().port()));
         assert_eq!(host.boot_epoch(), host.boot_epoch());
-        assert_ne!(host.boot_epoch(), RealHost::new(dir.path()).boot_epoch(), "each start has its own");
+        assert_ne!(host.boot_epoch(), RealHost::new(dir.path(), None).boot_epoch(), "each start has its own");
+        assert_eq!(host.droplet_id(), None);
+    }
+
+    #[test]
+    fn the_machine_is_asked_anew_each_time_which_droplet_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("instance-id");
+        let host = RealHost::new(dir.path(), Some(&file));
+        assert_eq!(host.droplet_id(), None, "nothing tells yet");
+        std::fs::write(&file, "412001\n").unwrap();
+        assert_eq!(host.droplet_id(), Some("412001".parse().unwrap()));
+        std::fs::write(&file, "no id at all\n").unwrap();
+        assert_eq!(host.droplet_id(), None);
     }
 }

@@ -68,7 +68,7 @@ impl RealWorld {
             containers,
             database: database.map(|(stack, containers)| database::Postgres::new(containers, stack)),
             workflows: n8n::N8n::new(transport, Rc::clone(&files), clock::RealEntropy, settings.n8n.clone()),
-            host: host::RealHost::new(&settings.data_dir),
+            host: host::RealHost::new(&settings.data_dir, settings.droplet_id_file.as_deref()),
             files,
             hub: hub::RealHub::new(&settings.hub_url, settings.hub_ca_file.as_deref())?,
             clock: clock::RealClock::default(),

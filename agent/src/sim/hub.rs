@@ -60,6 +60,8 @@ pub struct SimHub {
     ended: Cell<bool>,
     renewals: Cell<u64>,
     quarantined: Cell<bool>,
+    /// It says that the droplet is quarantined, and hands out and takes reports all the same.
+    betrays: Cell<bool>,
     deaf: Cell<bool>,
     checkpoint: RefCell<Option<Checkpoint>>,
     pub(super) forged_roots: RefCell<Option<ForgedRoots>>,
@@ -89,6 +91,7 @@ impl SimHub {
             ended: Cell::default(),
             renewals: Cell::default(),
             quarantined: Cell::default(),
+            betrays: Cell::default(),
             forged_roots: RefCell::default(),
             flood: Cell::default(),
             deaf: Cell::default(),
@@ -183,6 +186,16 @@ impl SimHub {
         self.pushed.notify_one();
     }
 
+    /// Whether it serves a quarantined droplet like any other, as a hub in wrong hands may.
+    pub fn betray_quarantine(&self, betrays: bool) {
+        self.betrays.set(betrays);
+        self.pushed.notify_one();
+    }
+
+    fn withholds(&self) -> bool {
+        self.quarantined.get() && !self.betrays.get()
+    }
+
     /// Hands out as before and takes no reports, or takes them again.
     pub fn set_deaf(&self, deaf: bool) {
         self.deaf.set(deaf);
@@ -253,7 +266,7 @@ impl SimHub {
     }
 
     fn lease(&self, nonce: &str) -> Vec<LeasedCommand> {
-        let Some(enrolled) = self.enrolled.borrow().clone().filter(|_| !self.quarantined.get()) else { return vec![] };
+        let Some(enrolled) = self.enrolled.borrow().clone().filter(|_| !self.withholds()) else { return vec![] };
         let jobs = self.jobs.borrow();
         let open = jobs.iter().filter(|job| !job.confirmed);
         open.map(|job| LeasedCommand {
@@ -375,7 +388,7 @@ impl HubLink for SimHub {
 
     async fn results(&self, _token: &Secret<String>, records: &[OutboxRecord]) -> Result<ResultsAnswer, EffectError> {
         self.heard().await?;
-        if self.quarantined.get() {
+        if self.withholds() {
             return Err(EffectError::new(ErrorKind::Permanent, QUARANTINED, "quarantined"));
         }
         if self.deaf.get() || self.flood.get() > 0 {

@@ -109,7 +109,7 @@ impl SimWorld {
         let transport = SimTransport::new(Rc::clone(&outside.n8n), outside.crash.clone());
         Self {
             workflows: N8n::new(transport, Rc::clone(&outside.files), outside.entropy.clone(), settings),
-            host: SimHost { droplet_id: outside.host_says.borrow().clone() },
+            host: SimHost { droplet_id: Rc::clone(&outside.host_says) },
             outside: outside.clone(),
         }
     }

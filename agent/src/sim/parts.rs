@@ -141,7 +141,7 @@ fn failed(operation: &'static str, path: &str, kind: io::ErrorKind) -> FileError
 #[derive(Default)]
 pub struct SimHost {
     /// What it says which droplet it is.
-    pub droplet_id: Option<DropletId>,
+    pub droplet_id: Rc<RefCell<Option<DropletId>>>,
 }
 
 impl Host for SimHost {
@@ -168,6 +168,6 @@ impl Host for SimHost {
         "sim".to_owned()
     }
     fn droplet_id(&self) -> Option<DropletId> {
-        self.droplet_id.clone()
+        self.droplet_id.borrow().clone()
     }
 }

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use genesis_shared::bundle::{Bundle, Targets};
 use genesis_shared::command::{Action, Class, Command, CommandWire};
+use genesis_shared::desired::DesiredDomains;
 use genesis_shared::grant::Grant;
+use genesis_shared::host::HostName;
 use genesis_shared::id::{BundleId, KeyId};
 use genesis_shared::jws::Verified;
 use genesis_shared::limits::{BUNDLE_VALIDITY_MS_MAX, CLOCK_SKEW_S};
@@ -106,12 +108,11 @@ pub fn in_words(wire: &CommandWire) -> String {
     let what = match wire.parse() {
         Ok(Command::HealthCheck | Command::ListState | Command::Verify) | Err(_) => String::new(),
         Ok(Command::CollectMetrics(wish)) => wish.since.map(|since| format!(" since {since}")).unwrap_or_default(),
-        Ok(Command::ApplyState(state)) => format!(
-            " generation {}: {} credentials, {} workflows",
-            state.generation,
-            state.credentials.len(),
-            state.workflows.len()
-        ),
+        Ok(Command::ApplyState(state)) => {
+            let (credentials, workflows) = (state.credentials.len(), state.workflows.len());
+            let domains = state.domains.as_ref().map(domains_in_words).unwrap_or_default();
+            format!(" generation {}: {credentials} credentials, {workflows} workflows{domains}", state.generation)
+        }
         Ok(Command::InjectCredential(inject) | Command::RotateCredential(inject)) => {
             format!(" {} ({}), sealed to {}", inject.name, inject.credential_type, inject.sealed_data.recipient)
         }
@@ -130,6 +131,26 @@ pub fn in_words(wire: &CommandWire) -> String {
     format!("{}{what}", wire.action)
 }
 
+fn listed(hosts: &[HostName]) -> String {
+    hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn primary_in_words(primary: Option<&HostName>) -> String {
+    primary.map(|host| format!(", primary {host}")).unwrap_or_default()
+}
+
+/// Whoever signs is to see that what is not named goes.
+fn domains_in_words(domains: &DesiredDomains) -> String {
+    if domains.hosts.is_empty() {
+        return ", no host name but the configured one".to_owned();
+    }
+    format!(
+        ", no host names but the configured one and {}{}",
+        listed(&domains.hosts),
+        primary_in_words(domains.primary.as_ref())
+    )
+}
+
 fn stack_in_words(command: &StackCommand) -> String {
     match command {
         StackCommand::PullImage(target) => format!(" {} for {}", target.image, target.service),
@@ -140,12 +161,9 @@ fn stack_in_words(command: &StackCommand) -> String {
         }
         StackCommand::Restore(wish) => format!(" n8n's database from backup {}", wish.backup),
         StackCommand::AddDomains(wish) => {
-            let primary = wish.primary.as_ref().map(|host| format!(", primary {host}")).unwrap_or_default();
-            format!(" {}{primary}", wish.hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", "))
+            format!(" {}{}", listed(&wish.hosts), primary_in_words(wish.primary.as_ref()))
         }
-        StackCommand::RemoveDomains(wish) => {
-            format!(" {}", wish.hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(", "))
-        }
+        StackCommand::RemoveDomains(wish) => format!(" {}", listed(&wish.hosts)),
         StackCommand::RestartN8n
         | StackCommand::Backup
         | StackCommand::Quiesce

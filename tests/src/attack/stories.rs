@@ -10,6 +10,7 @@ use super::{Case, story};
 
 const REPLAY: &str = "a10_replay";
 const DELIVERY: &str = "a11_delivery";
+const QUARANTINED: &str = "quarantined";
 
 /// Puts a rightful second root in force.
 async fn adopt(stage: &Stage, change: impl FnOnce(&mut TrustRoot)) -> TrustRoot {
@@ -192,6 +193,23 @@ fn identities() -> Vec<Case> {
                 .await;
             })
         }),
+        story("clone: a hub that says so and hands out a change all the same", QUARANTINED, |s| {
+            Box::pin(async move {
+                s.hub().betray_quarantine(true);
+                s.hub().set_quarantined(true);
+                s.refuses(QUARANTINED, &s.signed(&["ops-1"], |_| {})).await;
+                s.hub().set_quarantined(false);
+                s.hub().betray_quarantine(false);
+            })
+        }),
+        story("clone: this disk in another droplet", QUARANTINED, |s| {
+            Box::pin(async move {
+                let host = &s.droplet.outside.host_says;
+                host.replace(Some("413".parse().unwrap()));
+                s.refuses(QUARANTINED, &s.signed(&["ops-1"], |_| {})).await;
+                host.replace(None);
+            })
+        }),
         story("replayed handshake: an old answer with another sidecar token", "nothing", |s| {
             Box::pin(async move {
                 let documents = vec![s.droplet.operator.root_document.clone()];
@@ -200,6 +218,14 @@ fn identities() -> Vec<Case> {
                 s.droplet.new_token();
                 tokio::time::sleep(Duration::from_secs(1800)).await;
                 s.hub().forge_roots(None);
+            })
+        }),
+        story("mix-and-match: what was sealed for one credential, under another one's name", "nothing", |s| {
+            Box::pin(async move {
+                let to = crate::scenario::recipient(&s.droplet).await;
+                let mut moved = crate::scenario::inject(to, "other");
+                moved.payload.as_mut().unwrap()["name"] = serde_json::json!("another");
+                s.fails("a secret under another name", &s.signed(&["ops-1"], |b| b.commands = vec![moved])).await;
             })
         }),
         story("sealed to a key of another droplet", "nothing", |s| {

@@ -93,6 +93,7 @@ impl FleetDroplet {
             hub_ca_file: None,
             workspace_id: workspace(index),
             droplet_id: id.clone(),
+            droplet_id_file: None,
             droplet_ip: None,
             // For messages only; the real folder's name differs from run to run.
             data_dir: "/var/lib/genesis".into(),

@@ -74,6 +74,24 @@ pub struct House {
     running: RefCell<Option<Running>>,
     /// Grows with every end of a hub.
     ends: Signal<u64>,
+    /// Requests that the hub has taken and not answered.
+    under_way: Signal<usize>,
+}
+
+/// One request under way, until it is answered or whoever asked is gone.
+struct UnderWay<'a>(&'a Signal<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn begin(count: &'a Signal<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl House {
@@ -90,7 +108,8 @@ impl House {
         let public_key = genesis_hub::delivery::public_key(&pkcs8).unwrap();
         let delivery = NamedKey { kid: settings.delivery_kid.clone(), public_key };
         let admin = random::token();
-        let house = Self { settings, clock, admin, delivery, running: RefCell::default(), ends: Signal::default() };
+        let (running, ends, under_way) = (RefCell::default(), Signal::default(), Signal::default());
+        let house = Self { settings, clock, admin, delivery, running, ends, under_way };
         house.start();
         let (digest, now) = (Digest::of(house.admin.as_bytes()), house.clock.now());
         let store = house.hub().unwrap().store.clone();
@@ -123,6 +142,19 @@ impl House {
         running.hub.store.close().await.unwrap();
     }
 
+    /// Ends the hub as SIGTERM does: it takes nothing more, polls that wait are answered at once, and what is under way
+    /// may finish within its grace. Answers whether all of it did.
+    pub async fn stop(&self) -> bool {
+        let Some(running) = self.running.take() else { return true };
+        running.hub.stop();
+        let answered = self.under_way.wait_for(|count| count == 0);
+        let in_time = tokio::time::timeout(self.settings.stop_grace, answered).await.is_ok();
+        running.sweeper.await.unwrap();
+        self.ends.set(self.ends.get() + 1);
+        running.hub.store.close().await.unwrap();
+        in_time
+    }
+
     /// Whether there is a hub.
     pub fn is_up(&self) -> bool {
         self.running.borrow().is_some()
@@ -148,6 +180,7 @@ impl House {
         }
         let request = request.body(Body::from(ask.body.clone())).unwrap();
         let now = self.ends.get();
+        let _under_way = UnderWay::begin(&self.under_way);
         let answer = async {
             let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
             let (parts, body) = response.into_parts();

@@ -69,7 +69,11 @@ impl Fleet {
             Transition::Cut(n) => self.members[n].droplet.network.set_cut(true),
             Transition::Mend(n) => self.mend(n),
             Transition::Storm(n, weather) => self.members[n].droplet.network.set_weather(weather),
-            Transition::RestartHub(seconds) => self.restart_hub(seconds).await,
+            Transition::RestartHub(seconds) => {
+                self.house.crash().await;
+                self.start_hub_after(seconds);
+            }
+            Transition::StopHub(seconds) => self.stop_hub(seconds).await,
             Transition::Kill(n) => {
                 self.members[n].tenant.borrow_mut().trouble(|trouble| trouble.crashes += 1);
                 self.members[n].droplet.kill();
@@ -112,8 +116,16 @@ impl Fleet {
         self.members[n].tenant.borrow_mut().trouble(|trouble| trouble.clock = true);
     }
 
-    async fn restart_hub(&self, seconds: u64) {
-        self.house.crash().await;
+    async fn stop_hub(&self, seconds: u64) {
+        // No earlier wait brings it back meanwhile.
+        self.restarts.set(self.restarts.get() + 1);
+        let in_time = self.house.stop().await;
+        let cut = || Err("I2: a hub that was stopped in order has left requests without an answer".to_owned());
+        self.court.hold(if in_time { Ok(()) } else { cut() });
+        self.start_hub_after(seconds);
+    }
+
+    fn start_hub_after(&self, seconds: u64) {
         let turn = self.restarts.get() + 1;
         self.restarts.set(turn);
         let (house, restarts) = (Rc::clone(&self.house), Rc::clone(&self.restarts));

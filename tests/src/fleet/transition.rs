@@ -71,6 +71,8 @@ pub enum Transition {
     Storm(usize, Weather),
     /// The hub dies and comes back after so many seconds.
     RestartHub(u64),
+    /// The hub is stopped in order and comes back after so many seconds.
+    StopHub(u64),
     /// The agent is killed at whatever it waits for.
     Kill(usize),
     /// The agent dies at the n-th port call or journal write from now.
@@ -142,7 +144,10 @@ impl Generator {
             49..52 => Transition::Cut(n),
             52..56 => Transition::Mend(n),
             56..60 => Transition::Storm(n, self.weather()),
-            60..64 => Transition::RestartHub(self.between(0, 300)),
+            60..64 => match self.between(0, 300) {
+                seconds if seconds.is_multiple_of(2) => Transition::StopHub(seconds),
+                seconds => Transition::RestartHub(seconds),
+            },
             64..68 => Transition::Kill(n),
             68..74 => Transition::CrashAt(n, self.between(1, 60)),
             74..82 => Transition::Fault(n, self.fault()),
