@@ -8,7 +8,8 @@ use genesis_agent::config::Settings;
 use genesis_agent::show::Show;
 use genesis_agent::{apply, audit, daemon, show};
 use genesis_shared::chain::Chain;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// The agent of one droplet: owns its n8n, takes signed commands from the hub, answers with results.
 #[derive(Parser)]
@@ -151,14 +152,21 @@ enum LogFormat {
     Json,
 }
 
+/// Logs to standard error what RUST_LOG asks for, `level` where it asks for nothing that can be read.
+fn start_log(format: LogFormat, level: &str) {
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let filter: Option<Targets> = asked.and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| level.parse().expect("the levels of the verbs are filters"));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => tracing_subscriber::registry().with(layer.with_ansi(false)).with(filter).init(),
+        LogFormat::Json => tracing_subscriber::registry().with(layer.json()).with(filter).init(),
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(args.verb.log_level()));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().init(),
-    }
+    start_log(args.log_format, args.verb.log_level());
     let settings = match Settings::read(args.verb.config()) {
         Ok(settings) => settings,
         Err(error) => {

@@ -17,7 +17,8 @@ use genesis_shared::chain::Chain;
 use genesis_shared::id::{Digest, KeyId};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -133,11 +134,13 @@ struct Serve {
 
 /// Sends log lines to stderr.
 pub fn log(cli: &Cli) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let filter: Option<Targets> = asked.and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match cli.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => tracing_subscriber::registry().with(layer).with(filter).init(),
+        LogFormat::Json => tracing_subscriber::registry().with(layer.json()).with(filter).init(),
     }
 }
 
