@@ -12,6 +12,8 @@ pub mod chain;
 pub mod command;
 pub mod delivery;
 pub mod desired;
+#[cfg(feature = "first-boot")]
+pub mod first_boot;
 pub mod grant;
 pub mod host;
 pub mod id;

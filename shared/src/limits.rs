@@ -242,3 +242,6 @@ pub const AUDIT_PRUNE_ROWS: i64 = 128;
 
 /// Refusals of one kind that come within this time are one entry of the hub's audit, with their number.
 pub const DENIALS_WINDOW_MS: i64 = 60 * 1000;
+
+/// Largest user-data of a new droplet: a quarter of what DigitalOcean takes (64 KiB), and what most other providers take.
+pub const USER_DATA_BYTES_MAX: usize = 16 * 1024;

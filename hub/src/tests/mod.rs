@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod enrolment;
 mod excluded;
+mod first_boot;
 mod identity;
 mod input;
 mod jobs;

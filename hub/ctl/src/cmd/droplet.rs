@@ -12,13 +12,18 @@ use super::{Global, wait};
 use crate::client;
 use crate::error::Error;
 use crate::files;
+use crate::first_boot::Fleet;
 use crate::output;
 use crate::progress::Progress;
 
 const ADD: &str = "\
 Example:
   genesisctl droplet add --workspace 0192f0a1-1111-7000-8000-000000000001 --droplet-id 4711 \\
-    --region fra1 --label ring=canary --token-out token";
+    --region fra1 --label ring=canary --token-out token
+  genesisctl droplet add --workspace 0192f0a1-1111-7000-8000-000000000001 --droplet-id 4711 --user-data >ud.yaml
+
+The user-data is rendered by the hub, if its configuration has [first_boot], or here from --first-boot FILE with the same
+keys; then the pin of the trust root in it is yours. It holds the token, which is used once and ends after 15 minutes.";
 
 const RESUME: &str = "\
 Example:
@@ -87,6 +92,15 @@ pub(super) struct Add {
     /// Write the provisioning token into this new private file instead of printing it
     #[arg(long, value_name = "FILE")]
     token_out: Option<PathBuf>,
+    /// Print the user-data for the provider, and nothing else
+    #[arg(long, conflicts_with = "token_out")]
+    user_data: bool,
+    /// Render here, from this file, what the droplet is given
+    #[arg(long, value_name = "FILE")]
+    first_boot: Option<PathBuf>,
+    /// Write the agent's configuration into this new file, for a droplet that is set up by hand
+    #[arg(long, value_name = "FILE", requires = "first_boot")]
+    config_out: Option<PathBuf>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -134,9 +148,10 @@ pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
 fn add(args: Add, global: &Global) -> Result<(), Error> {
     let client = global.client()?;
     // Before the call: a token that could not be stored would be lost.
-    if let Some(path) = args.token_out.as_ref().filter(|path| path.exists()) {
+    if let Some(path) = args.token_out.iter().chain(&args.config_out).find(|path| path.exists()) {
         return Err(Error::Exists(path.clone()));
     }
+    let fleet = args.first_boot.as_deref().map(Fleet::read).transpose()?;
     let create = DropletCreate {
         workspace_id: args.workspace,
         droplet_id: args.droplet_id,
@@ -144,9 +159,24 @@ fn add(args: Add, global: &Global) -> Result<(), Error> {
         region: args.region,
         labels: args.labels.into_iter().collect::<BTreeMap<_, _>>(),
     };
+    // Likewise: what cannot be rendered is refused before a token is spent on it.
+    let config = fleet.as_ref().map(|fleet| fleet.user_data(&create, "").and(fleet.agent_toml(&create))).transpose()?;
     let progress = Progress::start("registering the droplet");
     let mut answer = wait(client.add_droplet(&create))?;
     drop(progress);
+    if let (Some(path), Some(config)) = (&args.config_out, config) {
+        files::create_private(path, config.as_bytes())?;
+    }
+    if let Some(fleet) = &fleet {
+        answer.user_data = Some(fleet.user_data(&create, &answer.provisioning_token)?);
+    }
+    if args.user_data {
+        let Some(text) = answer.user_data else { return Err(no_user_data(&answer.provisioning_token)) };
+        output::line(text.trim_end());
+        return Ok(());
+    }
+    // It holds the token too, and nobody asked for it.
+    answer.user_data = None;
     if let Some(path) = &args.token_out {
         files::create_private(path, format!("{}\n", answer.provisioning_token).as_bytes())?;
         answer.provisioning_token = format!("(in {})", path.display());
@@ -156,6 +186,14 @@ fn add(args: Add, global: &Global) -> Result<(), Error> {
         format!("droplet  {id}\ntoken    {token}\nexpires  {until} (used once, shown once)")
     });
     Ok(())
+}
+
+/// The droplet is registered by then; its token must not be lost with the error.
+fn no_user_data(token: &str) -> Error {
+    let why = format!(
+        "the hub's configuration has no [first_boot]; name a file with --first-boot. The droplet is registered, its token is {token}"
+    );
+    Error::Argument { what: "--user-data".into(), why }
 }
 
 fn table(droplets: &[DropletView]) -> String {
