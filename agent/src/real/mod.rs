@@ -7,8 +7,10 @@ pub mod docker;
 pub mod files;
 pub mod host;
 pub mod hub;
+pub mod metadata;
 pub mod n8n;
 pub mod names;
+pub mod systemd;
 
 use std::rc::Rc;
 use std::time::Duration;

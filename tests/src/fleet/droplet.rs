@@ -99,6 +99,8 @@ impl FleetDroplet {
             trust_root_digest: pin,
             provisioning_token_file: Some(TOKEN_FILE.into()),
             ignore_quarantine: false,
+            block_metadata: false,
+            forget: None,
             labels: std::collections::BTreeMap::new(),
             n8n: n8n_settings(),
         };
