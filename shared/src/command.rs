@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::desired::DesiredState;
-use crate::id::{CredentialName, CredentialType, WorkflowKey};
+use crate::id::{CredentialName, CredentialType, Digest, WorkflowKey};
 use crate::json;
-use crate::limits::LOG_LINES_MAX;
+use crate::limits::{AGENT_BYTES_MAX, LOG_LINES_MAX};
 use crate::seal::Sealed;
 use crate::stack::{AddDomains, GetLogs, RemoveDomains, StackCommand};
 use crate::timestamp::Timestamp;
@@ -178,6 +178,36 @@ pub enum Command {
     DeleteCredential(CredentialRef),
     /// Does something with the stack around n8n.
     Stack(StackCommand),
+    /// Puts another version of the agent in this one's place, on probation.
+    UpdateAgent(UpdateAgent),
+}
+
+/// Payload of `UPDATE_AGENT`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateAgent {
+    /// Where the binary is. Its content is pinned by `sha256`, so the way there needs no trust.
+    pub url: String,
+    /// What it must be.
+    pub sha256: Digest,
+    /// Bytes that it has, at most [`AGENT_BYTES_MAX`].
+    pub size: u64,
+}
+
+impl UpdateAgent {
+    /// What a type cannot say.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.url.starts_with("https://") && !self.url.starts_with("http://") {
+            return Err("url must begin with https:// or http://".into());
+        }
+        if !(1..=AGENT_BYTES_MAX).contains(&self.size) {
+            return Err(format!("size is {}; from 1 to {AGENT_BYTES_MAX} bytes are possible", self.size));
+        }
+        Ok(())
+    }
 }
 
 /// Payload of `COLLECT_METRICS`.
@@ -365,12 +395,17 @@ fn command(action: &str, from: impl Source) -> Result<Command, CommandError> {
             wish.check().map_err(|why| CommandError::Payload { action, why })?;
             Ok(StackCommand::AddDomains(wish).into())
         }
+        Action::UpdateAgent => {
+            let wish: UpdateAgent = payload(action, from)?;
+            wish.check().map_err(|why| CommandError::Payload { action, why })?;
+            Ok(Command::UpdateAgent(wish))
+        }
         Action::RemoveTrackingDomain => {
             let wish: RemoveDomains = payload(action, from)?;
             wish.check().map_err(|why| CommandError::Payload { action, why })?;
             Ok(StackCommand::RemoveDomains(wish).into())
         }
-        Action::UpdateAgent | Action::Decommission => Err(CommandError::Unsupported(action)),
+        Action::Decommission => Err(CommandError::Unsupported(action)),
     }
 }
 
@@ -398,6 +433,7 @@ impl Command {
             Self::DeleteWorkflow(_) => Action::DeleteWorkflow,
             Self::DeleteCredential(_) => Action::DeleteCredential,
             Self::Stack(command) => command.action(),
+            Self::UpdateAgent(_) => Action::UpdateAgent,
         }
     }
 
@@ -416,7 +452,8 @@ impl Command {
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
             | Self::DeleteCredential(_)
-            | Self::Stack(_) => vec![],
+            | Self::Stack(_)
+            | Self::UpdateAgent(_) => vec![],
         }
     }
 
@@ -440,7 +477,8 @@ impl Command {
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
             | Self::DeleteCredential(_)
-            | Self::Stack(_) => &[],
+            | Self::Stack(_)
+            | Self::UpdateAgent(_) => &[],
         }
     }
 

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod fleet;
 pub mod fuzz;
 pub mod kills;
+pub mod lab;
 pub mod n8n;
 pub mod operator;
 pub mod power;

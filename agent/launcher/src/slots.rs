@@ -65,13 +65,17 @@ impl Slots {
 
     /// Which slot runs; `None` means the packaged version.
     pub fn current(&self) -> Option<Slot> {
-        fs::read_to_string(self.0.join("current")).ok().and_then(|text| Slot::parse(text.trim()))
+        // The file of its trial: confirming is to give that another name.
+        let text = fs::read_to_string(self.0.join("current")).ok()?;
+        text.lines().find_map(|line| Slot::parse(line.strip_prefix("slot=")?))
     }
 
     /// The version on probation, if there is one.
     pub fn trial(&self) -> Result<Option<Trial>, String> {
         match fs::read_to_string(self.0.join("trial")) {
-            Ok(text) => parse(&text, self.spent()).map(Some).ok_or_else(|| "its file says nothing that can be read".to_owned()),
+            Ok(text) => {
+                parse(&text, self.spent()).map(Some).ok_or_else(|| "its file says nothing that can be read".to_owned())
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(format!("its file cannot be read: {error}")),
         }

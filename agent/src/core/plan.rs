@@ -15,6 +15,7 @@ use crate::core::mapper::{self, Binding, Problem};
 use crate::core::stack::{StackRow, StackSettings};
 use crate::core::step::{CredentialRow, Step, StepError, WorkflowRow};
 use crate::core::swap::{self, StackStep};
+use crate::core::update;
 
 /// What is to be done, as the journal keeps it.
 ///
@@ -144,6 +145,11 @@ impl Planner<'_> {
                 Step::DeleteCredential { command, name: target.name.clone() }
             }
             Command::Stack(wish) => return self.stack(command, wish),
+            Command::UpdateAgent(wish) => {
+                self.must_be_alone("UPDATE_AGENT")?;
+                self.steps.extend(update::steps(command, wish));
+                return Ok(());
+            }
         };
         self.steps.push(step);
         Ok(())
@@ -157,10 +163,8 @@ impl Planner<'_> {
             let message = format!("{action}: this agent looks after no stack; its configuration has no [stack]");
             return Err(refuse("no_stack", message));
         };
-        if wish.must_be_alone() && self.commands.len() > 1 {
-            let message =
-                format!("{action} must be the only command of its bundle; sign the others in one of their own");
-            return Err(refuse("must_be_alone", message));
+        if wish.must_be_alone() {
+            self.must_be_alone(action.name())?;
         }
         let refused = |(code, message): (&str, String)| refuse(code, message);
         let steps = match domains::step(wish, settings, row) {
@@ -172,6 +176,15 @@ impl Planner<'_> {
         }
         self.steps.extend(steps.into_iter().map(|step| Step::Stack { command, step }));
         Ok(())
+    }
+
+    /// What ends in the middle of a process, or stops n8n, shares its bundle with nothing that would have to be undone.
+    fn must_be_alone(&self, action: &str) -> Result<(), StepError> {
+        if self.commands.len() == 1 {
+            return Ok(());
+        }
+        let message = format!("{action} must be the only command of its bundle; sign the others in one of their own");
+        Err(StepError { code: "must_be_alone".into(), message, retryable: false })
     }
 
     /// The steps of the single commands, and a last one that notes what was applied.

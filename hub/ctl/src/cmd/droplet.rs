@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use genesis_shared::id::{DropletId, WorkspaceId};
 use genesis_shared::life::ResumeRequest;
-use genesis_shared::wire::{DropletCreate, DropletView};
+use genesis_shared::wire::{DropletCreate, DropletView, ProvisioningToken};
 
 use super::{Global, wait};
 use crate::client;
@@ -39,6 +39,12 @@ pub(super) enum Verb {
     /// Register a droplet and get its one-time provisioning token
     #[command(after_help = ADD)]
     Add(Add),
+    /// Get a new provisioning token for a droplet that has to enrol again; earlier ones end
+    #[command(after_help = "Example:\n  genesisctl droplet token 4711")]
+    Token {
+        /// The droplet
+        id: DropletId,
+    },
     /// List droplets
     #[command(after_help = "Example:\n  genesisctl droplet list --state ACTIVE_HEALTHY --label ring=canary")]
     List {
@@ -113,6 +119,14 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
     match verb {
         Verb::Add(args) => add(args, global),
+        Verb::Token { id } => {
+            let client = global.client()?;
+            let progress = Progress::start("asking the hub");
+            let answer = wait(client.provisioning_token(&id))?;
+            drop(progress);
+            global.output.result(&answer, token_text);
+            Ok(())
+        }
         Verb::List { state, region, label } => {
             let client = global.client()?;
             let label = label.map(|(name, value)| format!("{name}={value}"));
@@ -181,11 +195,13 @@ fn add(args: Add, global: &Global) -> Result<(), Error> {
         files::create_private(path, format!("{}\n", answer.provisioning_token).as_bytes())?;
         answer.provisioning_token = format!("(in {})", path.display());
     }
-    global.output.result(&answer, |answer| {
-        let (id, token, until) = (&answer.droplet_id, &answer.provisioning_token, answer.expires_at);
-        format!("droplet  {id}\ntoken    {token}\nexpires  {until} (used once, shown once)")
-    });
+    global.output.result(&answer, token_text);
     Ok(())
+}
+
+fn token_text(answer: &ProvisioningToken) -> String {
+    let (id, token, until) = (&answer.droplet_id, &answer.provisioning_token, answer.expires_at);
+    format!("droplet  {id}\ntoken    {token}\nexpires  {until} (used once, shown once)")
 }
 
 /// The droplet is registered by then; its token must not be lost with the error.
