@@ -4,6 +4,7 @@
 #     BINARIES   a folder with genesis-agent, genesis-launcher, genesis-hub, genesisctl
 #     MANUAL     what genesis-manual wrote
 #     OUT        a folder for the results
+# GENESIS_DEB_COMPRESSION=gzip is quicker, for tests.
 # SOURCE_DATE_EPOCH makes the results the same each time; it defaults to the time of the last commit.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -52,15 +53,14 @@ deb() { # deb PACKAGE DESCRIPTION [FIELD…]: from $work/PACKAGE
     echo "Section: admin"
     echo "Priority: optional"
     echo "Homepage: https://github.com/genesis-control/genesis"
-    printf '%s\n' "$@"
+    if [ $# -gt 0 ]; then printf '%s\n' "$@"; fi
     echo "Description: $description"
   } >"$root/DEBIAN/control"
   (cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
   # What somebody edited is kept by dpkg on an upgrade.
-  (cd "$root" && find etc -type f -printf '/%p\n' 2>/dev/null | sort) >"$root/DEBIAN/conffiles"
-  [ -s "$root/DEBIAN/conffiles" ] || rm "$root/DEBIAN/conffiles"
+  if [ -d "$root/etc" ]; then (cd "$root" && find etc -type f -printf '/%p\n' | sort) >"$root/DEBIAN/conffiles"; fi
   find "$root" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} +
-  dpkg-deb --root-owner-group -Zxz --build "$root" "$out/${package}_${version}_$debian.deb" >/dev/null
+  dpkg-deb --root-owner-group "-Z${GENESIS_DEB_COMPRESSION:-xz}" --build "$root" "$out/${package}_${version}_$debian.deb" >/dev/null
 }
 
 # The agent.

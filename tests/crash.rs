@@ -12,7 +12,7 @@ use genesis_tests::proofs::{Depth, Proof, Tally, play_alone};
 use genesis_tests::scenario::{good_scenarios, scenarios};
 
 /// Steps that leave nothing behind that could be taken back, or that cannot be taken back at all.
-const WITHOUT_UNDO: [&str; 9] = [
+const WITHOUT_UNDO: [&str; 10] = [
     "check_references",
     "remove_doubles",
     "note_generation",
@@ -22,6 +22,7 @@ const WITHOUT_UNDO: [&str; 9] = [
     "collect_metrics",
     "delete_workflow",
     "delete_credential",
+    "confirm_agent",
 ];
 
 #[test]

@@ -35,7 +35,8 @@ fn packages(version: &str) -> PathBuf {
     run(package
         .args([&binaries, &manual, &out])
         .env("GENESIS_VERSION", version)
-        .env("SOURCE_DATE_EPOCH", "1767225600"));
+        .env("SOURCE_DATE_EPOCH", "1767225600")
+        .env("GENESIS_DEB_COMPRESSION", "gzip"));
     out
 }
 

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::desired::DesiredState;
-use crate::id::{CredentialName, CredentialType, Digest, WorkflowKey};
+use crate::id::{CredentialName, CredentialType, WorkflowKey};
 use crate::json;
-use crate::limits::{AGENT_BYTES_MAX, LOG_LINES_MAX};
+use crate::limits::LOG_LINES_MAX;
 use crate::seal::Sealed;
 use crate::stack::{AddDomains, GetLogs, RemoveDomains, StackCommand};
 use crate::timestamp::Timestamp;
+use crate::update::UpdateAgent;
 
 /// How much harm an action can do; the trust root asks for a number of distinct signers per class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -180,34 +181,6 @@ pub enum Command {
     Stack(StackCommand),
     /// Puts another version of the agent in this one's place, on probation.
     UpdateAgent(UpdateAgent),
-}
-
-/// Payload of `UPDATE_AGENT`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateAgent {
-    /// Where the binary is. Its content is pinned by `sha256`, so the way there needs no trust.
-    pub url: String,
-    /// What it must be.
-    pub sha256: Digest,
-    /// Bytes that it has, at most [`AGENT_BYTES_MAX`].
-    pub size: u64,
-}
-
-impl UpdateAgent {
-    /// What a type cannot say.
-    ///
-    /// # Errors
-    /// What is wrong.
-    pub fn check(&self) -> Result<(), String> {
-        if !self.url.starts_with("https://") && !self.url.starts_with("http://") {
-            return Err("url must begin with https:// or http://".into());
-        }
-        if !(1..=AGENT_BYTES_MAX).contains(&self.size) {
-            return Err(format!("size is {}; from 1 to {AGENT_BYTES_MAX} bytes are possible", self.size));
-        }
-        Ok(())
-    }
 }
 
 /// Payload of `COLLECT_METRICS`.

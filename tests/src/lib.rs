@@ -23,6 +23,7 @@ pub mod rig;
 pub mod scenario;
 pub mod stack;
 pub mod traffic;
+pub mod updates;
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 
 use genesis_agent::sim::n8n::{Answer, CHANGE, Fault, Kind};
 use genesis_shared::command::{Action, Class, CommandWire};
-use genesis_shared::id::{CredentialName, CredentialType};
+use genesis_shared::id::{CredentialName, CredentialType, Digest};
 use genesis_shared::report::OutcomeState;
 use genesis_shared::secret::Secret;
 use genesisctl::sealing::{self, Recipient};
@@ -36,6 +36,8 @@ pub struct Scenario {
     pub is_new: bool,
     /// Whether it plays on an n8n that cannot update credentials (before 2.7).
     pub is_old_n8n: bool,
+    /// Whether the new version of the agent does not prove itself.
+    pub is_rejected: bool,
     /// The host names beside the configured one, before and after; `None` on a droplet without a stack.
     pub hosts: Option<[&'static [&'static str]; 2]>,
     earlier: fn(Recipient) -> Vec<CommandWire>,
@@ -71,7 +73,8 @@ impl Scenario {
     /// What is asked of this recipient.
     pub fn commands_to(&self, recipient: Recipient) -> Vec<CommandWire> {
         let mut commands = (self.asked)(recipient);
-        if self.outcome == OutcomeState::Failed {
+        // An update is alone in its bundle; it fails by itself.
+        if self.outcome == OutcomeState::Failed && !self.is_rejected {
             commands.push(refused(recipient));
         }
         commands
@@ -119,6 +122,7 @@ impl Scenario {
             return Err(Wrong::Lost(format!("{what}: {held:?} in place of {expected:?}")));
         }
         self.check_hosts(droplet, what)?;
+        self.check_agent(droplet, what)?;
         match droplet.outside.n8n.borrow().n8n.api_keys.len() {
             0 | 1 => Ok(()),
             keys => Err(Wrong::Doubled(format!("{what}: {keys} API keys"))),
@@ -127,7 +131,21 @@ impl Scenario {
 
     /// A droplet on which it can be played.
     pub fn droplet(&self) -> Droplet {
-        if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) }
+        let droplet = if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) };
+        if self.is_rejected {
+            droplet.outside.slots.reject("scripted");
+        }
+        droplet
+    }
+
+    /// The version runs that should, and no binary is left that nothing needs.
+    fn check_agent(&self, droplet: &Droplet, what: &str) -> Result<(), Wrong> {
+        let is_updated = self.outcome == OutcomeState::Succeeded && self.actions.iter().any(|a| a == "UPDATE_AGENT");
+        let (expected, slots) = (is_updated.then(|| Digest::of(NEW_AGENT)), &droplet.outside.slots);
+        match (slots.current() == expected, slots.fetched()) {
+            (true, None) => Ok(()),
+            (_, left) => Err(Wrong::Lost(format!("{what}: {:?} runs, {left:?} is left", slots.current()))),
+        }
     }
 
     /// The proxy serves the host names that it should, and would after a restart.
@@ -279,6 +297,17 @@ fn deploy(path: &str) -> CommandWire {
     command("DEPLOY_WORKFLOW", payload)
 }
 
+/// Stands for a binary.
+pub const NEW_AGENT: &[u8] = b"a new version of the agent";
+
+/// An update to it.
+pub fn update_agent() -> CommandWire {
+    let payload = json!({
+        "url": "https://release.example/genesis-agent", "sha256": Digest::of(NEW_AGENT), "size": NEW_AGENT.len(),
+    });
+    command("UPDATE_AGENT", payload)
+}
+
 fn activate() -> CommandWire {
     command("ACTIVATE_WORKFLOW", json!({"key": "hook"}))
 }
@@ -313,6 +342,9 @@ pub fn scenarios() -> Vec<Scenario> {
     // The others take back in the same ways, and have far more pairs; `genesis-bench crash-proofs --all-pairs` has them.
     spoiled.iter_mut().for_each(|scenario| scenario.is_small = TAKEN_BACK_IN_PAIRS.contains(&scenario.name.as_str()));
     scenarios.extend(spoiled);
+    let update = good_scenarios().into_iter().find(|scenario| scenario.actions == ["UPDATE_AGENT"]);
+    let (name, outcome) = ("another version of the agent, taken back".to_owned(), OutcomeState::Failed);
+    scenarios.extend(update.map(|update| Scenario { name, outcome, is_rejected: true, ..update }));
     scenarios
 }
 
@@ -322,8 +354,8 @@ pub fn good_scenarios() -> Vec<Scenario> {
         // The actions are read off the commands.
         let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
         let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
-        let (is_new, is_old_n8n, hosts) = (false, false, None);
-        Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, hosts, earlier, asked, after }
+        let (is_new, is_old_n8n, is_rejected, hosts) = (false, false, false, None);
+        Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, is_rejected, hosts, earlier, asked, after }
     };
     let look = |name: &str| {
         scenario(
@@ -460,6 +492,7 @@ pub fn good_scenarios() -> Vec<Scenario> {
                 Held::default,
             )
         },
+        scenario("another version of the agent", true, |_| vec![], |_| vec![update_agent()], Held::default),
         scenario(
             "a whole tenant at once",
             false,

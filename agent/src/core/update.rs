@@ -4,8 +4,8 @@
 //! Confirming is the proof that the new version works: it has opened the journal and read from it a plan that the old one
 //! wrote, carries out the rest of a signed command, and has reached the hub, unless the old one could not either.
 
-use genesis_shared::command::UpdateAgent;
 use genesis_shared::id::Digest;
+use genesis_shared::update::UpdateAgent;
 use serde::{Deserialize, Serialize};
 
 use crate::core::step::Step;

@@ -1,7 +1,8 @@
 //! Steps of an update -> the slots. Each looks first where the binary stands, so that it may be repeated by either version.
 
-use genesis_shared::command::{Command, UpdateAgent};
+use genesis_shared::command::Command;
 use genesis_shared::id::Digest;
+use genesis_shared::update::UpdateAgent;
 use serde_json::{Value, json};
 
 use super::Exec;

@@ -160,7 +160,7 @@ impl Lab {
 }
 
 /// The hub's configuration, but for its own address.
-fn config(operator: &Operator, ca_file: &Path, files: &Files, package: Digest) -> impl Fn(&str) -> String {
+fn config(operator: &Operator, ca_file: &Path, files: &Files, package: Digest) -> impl Fn(&str) -> String + use<> {
     let image = |variable: &str| std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names an image"));
     let images = [("n8n", N8N_VARIABLE), ("postgres", POSTGRES_VARIABLE), ("caddy", CADDY_VARIABLE)];
     let images: String = images.iter().map(|(name, variable)| format!("{name} = {:?}\n", image(variable))).collect();
@@ -187,7 +187,7 @@ fn package(folder: &Path) -> Vec<u8> {
     let (manual, out) = (folder.join("manual"), folder.join("release"));
     run(Command::new(binary("genesis-manual")).arg(&manual));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/package.sh");
-    run(Command::new(script).args([&binaries, &manual, &out]));
+    run(Command::new(script).args([&binaries, &manual, &out]).env("GENESIS_DEB_COMPRESSION", "gzip"));
     let package = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
     let is_agents = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("genesis-agent_");
     std::fs::read(package.into_iter().find(is_agents).unwrap()).unwrap()

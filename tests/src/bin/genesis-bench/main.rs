@@ -3,12 +3,14 @@
 mod attack;
 mod compose;
 mod crash_proofs;
+mod first_boot;
 mod fuzz;
 mod journal;
 mod kill9;
 mod mapper;
 mod memory;
 mod power_cut;
+mod self_update;
 mod simulate;
 mod swap;
 mod verify;
@@ -63,6 +65,14 @@ enum Bench {
         after_help = "Example: genesis-bench swap --swaps 100 --rate 20\nEngine and images: DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_N8N_OLD, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY."
     )]
     Swap(swap::Options),
+    /// An empty droplet of the lab until the tenant's workflows run.
+    #[command(
+        after_help = "Example: genesis-bench first-boot\nLab, engine and images: GENESIS_LAB, DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY. GENESIS_BINARIES: a folder with other binaries than this build's."
+    )]
+    FirstBoot,
+    /// Updates of the agent that fail in every way: none may leave a droplet without an agent.
+    #[command(after_help = "Example: genesis-bench self-update --failures 200")]
+    SelfUpdate(self_update::Options),
     /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
     #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
     Fuzz(fuzz::Options),
@@ -83,6 +93,8 @@ fn main() -> ExitCode {
         Bench::Attack => attack::run(),
         Bench::Verify => verify::run(),
         Bench::Swap(options) => swap::run(&options),
+        Bench::FirstBoot => first_boot::run(),
+        Bench::SelfUpdate(options) => self_update::run(&options),
         Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {
