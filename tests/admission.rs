@@ -397,7 +397,7 @@ fn a11_asks_for_no_delivery_token_by_hand_and_every_other_rule_holds() {
         (Rule::A6Scope, signed(&|b| b.issuer = scene.operator.second.kid().clone())),
         (Rule::A7Target, signed(&|b| b.targets = Targets::Workspaces(vec![WorkspaceId::from_random(random())]))),
         (Rule::A8Time, signed(&|b| b.not_after = scene.now.plus_millis(-1))),
-        (Rule::A12Unsupported, signed(&|b| b.commands = commands("SWAP_CONTAINER"))),
+        (Rule::A12Unsupported, signed(&|b| b.commands = commands("UPDATE_AGENT"))),
     ] {
         refused(rule, &scene.decide_handed(&text, &Handed::ByHand));
     }
@@ -452,7 +452,7 @@ fn a11_refuses_a_token_by_another_key_or_algorithm() {
 #[test]
 fn a12_refuses_an_action_that_this_version_cannot_run() {
     let scene = Scene::new();
-    let bundle = scene.operator.bundle(scene.workspace, commands("SWAP_CONTAINER"));
+    let bundle = scene.operator.bundle(scene.workspace, commands("UPDATE_AGENT"));
     scene.refuses(Rule::A12Unsupported, &scene.operator.sign(&bundle));
 }
 

@@ -78,7 +78,7 @@ fn bad_bundles(droplet: &Droplet) -> Vec<String> {
         operator.sign(&fresh(&|bundle| bundle.targets = Targets::Workspaces(vec![WorkspaceId::from_random(random())]))),
         operator.sign(&fresh(&|bundle| bundle.not_after = bundle.not_before.plus_millis(40 * 24 * 3_600_000))),
         operator.sign(&fresh(&|bundle| {
-            bundle.commands = vec![CommandWire { action: "RESTART_N8N".into(), payload: None }];
+            bundle.commands = vec![CommandWire { action: "UPDATE_AGENT".into(), payload: None }];
         })),
     ]
 }

@@ -59,7 +59,7 @@ async fn whatever_a_stolen_hub_delivers_is_refused_by_the_rules_name() {
     let mut bad_payload = fresh();
     bad_payload.commands[0].payload = Some(json!({"rm": "-rf"}));
     let mut later_action = fresh();
-    later_action.commands[0] = CommandWire { action: "SWAP_CONTAINER".into(), payload: None };
+    later_action.commands[0] = CommandWire { action: "UPDATE_AGENT".into(), payload: None };
     let mut destroy = fresh();
     destroy.commands[0] = CommandWire { action: "DECOMMISSION".into(), payload: None };
     destroy.force = Some(genesis_shared::bundle::Force { reason: "x".into(), expect: [].into() });

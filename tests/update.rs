@@ -6,7 +6,7 @@ use genesis_shared::command::CommandWire;
 use genesis_shared::id::Digest;
 use genesis_shared::report::OutcomeState;
 use genesis_tests::droplet::{Droplet, wait_for};
-use genesis_tests::scenario::{NEW_AGENT, update_agent};
+use genesis_tests::scenario::update::{NEW_AGENT, update_agent};
 use serde_json::json;
 
 #[tokio::test(start_paused = true)]

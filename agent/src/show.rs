@@ -165,7 +165,7 @@ fn status_text(status: &Status, findings: &[Finding]) -> String {
         if stack.held {
             out += &row("requests", "wait in the proxy");
         }
-        if let Some((service, image, until)) = &stack.previous {
+        for (service, image, until) in &stack.previous {
             out += &row("kept", &format!("{image} of {service} until {until}, for a way back"));
         }
     }

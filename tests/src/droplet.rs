@@ -8,7 +8,7 @@ use genesis_agent::agent::{Agent, Fatal};
 use genesis_agent::config::{N8nSettings, Settings};
 use genesis_agent::core::routes;
 use genesis_agent::core::stack::{StackRow, StackSettings};
-use genesis_agent::journal::Journal;
+use genesis_agent::journal::{Journal, JournalError};
 use genesis_agent::ports::Clock;
 use genesis_agent::ports::stack::Proxy;
 use genesis_agent::sim::hub::DELIVERY_KID;
@@ -18,6 +18,7 @@ use genesis_shared::audit::{Entry, droplet_chain};
 use genesis_shared::command::CommandWire;
 use genesis_shared::id::{JobId, PublicKey, WorkspaceId};
 use genesis_shared::report::CommandResult;
+use genesis_shared::stack::{ImageRef, Service};
 use genesis_shared::timestamp::Timestamp;
 use genesis_shared::trust::NamedKey;
 use tempfile::TempDir;
@@ -96,14 +97,36 @@ impl Droplet {
         droplet
     }
 
+    /// The same with a container engine that has both versions of every image here; its agent makes the containers.
+    pub fn with_engine(seed: u64) -> Self {
+        let mut droplet = Self::new(seed);
+        droplet.outside = droplet.outside.engined();
+        droplet.settings.stack = Some(StackSettings {
+            images: Service::ALL.map(|service| (service, image(service, 1))).into(),
+            ..stack_settings()
+        });
+        droplet
+    }
+
+    /// What the journal knows of the stack between two lives.
+    pub fn stack_row(&self) -> StackRow {
+        self.journal().unwrap().stack().unwrap()
+    }
+
+    /// How the agent is to look after its stack.
+    pub fn stack_settings(&self) -> &StackSettings {
+        self.settings.stack.as_ref().expect("a droplet with a stack")
+    }
+
     /// The name by which a droplet with a stack is always reached.
     pub fn host(&self) -> &str {
         self.settings.stack.as_ref().map_or("", |stack| &stack.host)
     }
 
     /// The same with its journal on this disk.
-    pub fn over(seed: u64, disk: &Disk) -> Self {
-        Self { disk: Some(disk.clone()), ..Self::new(seed) }
+    #[must_use]
+    pub fn over(self, disk: &Disk) -> Self {
+        Self { disk: Some(disk.clone()), ..self }
     }
 
     /// A new life of the agent on the same disk.
@@ -116,13 +139,17 @@ impl Droplet {
     /// # Errors
     /// Every [`Fatal`].
     pub fn try_agent(&self) -> Result<Agent<SimWorld>, Fatal> {
-        let mut journal = match &self.disk {
-            Some(disk) => Journal::open_over(&disk.path("journal.db"), Some(VFS))?,
-            None => Journal::open(&self.folder.path().join("journal.db"))?,
-        };
+        let mut journal = self.journal()?;
         let crash = self.outside.crash.clone();
         journal.set_hook(Rc::new(move || crash.is_over()));
         Agent::new(SimWorld::new(&self.outside), self.settings.clone(), journal)
+    }
+
+    fn journal(&self) -> Result<Journal, JournalError> {
+        match &self.disk {
+            Some(disk) => Journal::open_over(&disk.path("journal.db"), Some(VFS)),
+            None => Journal::open(&self.folder.path().join("journal.db")),
+        }
     }
 
     /// The droplet's configuration says that the hub's word on a quarantine is not to be heeded.
@@ -171,7 +198,7 @@ impl Droplet {
 
     /// The audit chain as the journal holds it between two lives.
     pub fn audit(&self) -> Vec<Entry> {
-        let journal = Journal::open(&self.folder.path().join("journal.db")).unwrap();
+        let journal = self.journal().unwrap();
         journal.audit_entries(0, usize::MAX).unwrap().into_iter().map(|(_, entry)| entry).collect()
     }
 
@@ -261,6 +288,11 @@ impl Droplet {
         let standin = self.outside.n8n.borrow();
         standin.n8n.credentials.is_empty() && standin.n8n.workflows.is_empty()
     }
+}
+
+/// An image of a service; versions differ in their digest alone.
+pub fn image(service: Service, version: u8) -> ImageRef {
+    format!("{service}:{version}@sha256:{}", format!("{version:02x}").repeat(32)).parse().unwrap()
 }
 
 /// A stack of the pretend droplet.

@@ -17,6 +17,16 @@ use crate::scenario::Scenario;
 /// Lives after which a command must have ended: two planned crashes and one that runs to the end.
 const LIVES_MAX: usize = 3;
 
+/// At which points the agent may die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// At every one.
+    Everything,
+    /// At those of calls and writes that change something: what a crash at a look leaves behind is what the crash before
+    /// the next change does.
+    Changes,
+}
+
 /// What one run came to.
 #[derive(Debug, Clone)]
 pub struct Ran {
@@ -43,8 +53,11 @@ pub enum Wrong {
 ///
 /// # Errors
 /// What is wrong in the end.
-pub async fn play(scenario: &Scenario, crashes: &[u64]) -> Result<Ran, Wrong> {
+pub async fn play(scenario: &Scenario, crashes: &[u64], at: At) -> Result<Ran, Wrong> {
     let droplet = scenario.droplet();
+    if at == At::Changes {
+        droplet.outside.crash.leave_looks_out();
+    }
     let before = scenario.prepare(&droplet).await;
     let job = droplet.push(scenario.commands(&droplet).await);
     let what = format!("{} with crashes at {crashes:?}", scenario.name);
@@ -127,9 +140,9 @@ async fn live(droplet: &Droplet, job: JobId) -> bool {
 ///
 /// # Errors
 /// What is wrong in the end; that something panicked counts as lost.
-pub fn play_alone(scenario: &Scenario, crashes: &[u64]) -> Result<Ran, Wrong> {
+pub fn play_alone(scenario: &Scenario, crashes: &[u64], at: At) -> Result<Ran, Wrong> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let played = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(scenario, crashes))));
+    let played = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(scenario, crashes, at))));
     played.unwrap_or_else(|_| Err(Wrong::Lost(format!("{} with crashes at {crashes:?}: panicked", scenario.name))))
 }
 
@@ -138,10 +151,19 @@ pub fn play_alone(scenario: &Scenario, crashes: &[u64]) -> Result<Ran, Wrong> {
 pub enum Depth {
     /// Every point.
     Points,
-    /// Every pair of points, of the small scenarios.
+    /// Every pair of changes, of the small scenarios.
     Pairs,
-    /// Every pair of points of every scenario; takes long.
+    /// Every pair of changes of every scenario; takes long.
     AllPairs,
+}
+
+impl Depth {
+    fn at(self) -> At {
+        match self {
+            Self::Points => At::Everything,
+            Self::Pairs | Self::AllPairs => At::Changes,
+        }
+    }
 }
 
 /// What the runs of a proof came to.
@@ -151,6 +173,8 @@ pub struct Tally {
     pub scenarios: usize,
     /// Crash points of their first lives.
     pub points: u64,
+    /// The same by scenario.
+    pub points_of: Vec<(String, u64)>,
     /// Pairs of crashes that took place.
     pub pairs: u64,
     /// Runs after which something was lost.
@@ -201,9 +225,10 @@ impl Proof {
             let _mutated = self.mutant.map(mutate);
             for scenario in scenarios.iter().filter(|scenario| self.depth != Depth::Pairs || scenario.is_small) {
                 tally.scenarios += 1;
-                match play_alone(scenario, &[]) {
+                match play_alone(scenario, &[], self.depth.at()) {
                     Ok(whole) => {
                         tally.points += whole.passed;
+                        tally.points_of.push((scenario.name.clone(), whole.passed));
                         crashes.extend((1..=whole.passed).map(|first| (scenario, whole.creates, first)));
                     }
                     Err(wrong) => tally.count(wrong),
@@ -234,7 +259,7 @@ impl Proof {
     /// Everything that begins with a crash at this point: how many pairs took place, and what was wrong.
     fn at(&self, scenario: &Scenario, creates: u64, first: u64) -> (u64, Vec<Wrong>) {
         let judged = |crashes: &[u64]| {
-            let ran = play_alone(scenario, crashes)?;
+            let ran = play_alone(scenario, crashes, self.depth.at())?;
             if ran.creates == creates {
                 return Ok(ran);
             }

@@ -1,8 +1,11 @@
 //! One scenario per kind of command: what is there before, what is asked, what must be there after.
 
+mod stack;
+pub mod update;
+
 use genesis_agent::sim::n8n::{Answer, CHANGE, Fault, Kind};
 use genesis_shared::command::{Action, Class, CommandWire};
-use genesis_shared::id::{CredentialName, CredentialType, Digest};
+use genesis_shared::id::{CredentialName, CredentialType};
 use genesis_shared::report::OutcomeState;
 use genesis_shared::secret::Secret;
 use genesisctl::sealing::{self, Recipient};
@@ -40,6 +43,7 @@ pub struct Scenario {
     pub is_rejected: bool,
     /// The host names beside the configured one, before and after; `None` on a droplet without a stack.
     pub hosts: Option<[&'static [&'static str]; 2]>,
+    stack: Option<stack::Story>,
     earlier: fn(Recipient) -> Vec<CommandWire>,
     asked: fn(Recipient) -> Vec<CommandWire>,
     after: fn() -> Held,
@@ -47,13 +51,14 @@ pub struct Scenario {
 
 impl Scenario {
     /// Brings the droplet to where the scenario begins and answers what n8n holds there.
-    pub async fn prepare(&self, droplet: &Droplet) -> Held {
+    pub async fn prepare(&self, droplet: &Droplet) -> Before {
         if self.is_new {
-            return held(droplet);
+            return Before::of(droplet);
         }
         droplet.outside.n8n.borrow_mut().n8n.config.credentials_update = !self.is_old_n8n;
         // One life for all of it: this is played some ten thousand times.
         let scene = async {
+            self.prepare_stack(droplet).await;
             let key = wait_for(|| async { droplet.outside.hub.enrolled() }).await.sealing_key;
             let earlier = (self.earlier)(Recipient { workspace: droplet.workspace, key });
             if !earlier.is_empty() {
@@ -62,7 +67,7 @@ impl Scenario {
             }
         };
         droplet.while_running(scene).await;
-        held(droplet)
+        Before::of(droplet)
     }
 
     /// What is asked.
@@ -73,8 +78,8 @@ impl Scenario {
     /// What is asked of this recipient.
     pub fn commands_to(&self, recipient: Recipient) -> Vec<CommandWire> {
         let mut commands = (self.asked)(recipient);
-        // An update is alone in its bundle; it fails by itself.
-        if self.outcome == OutcomeState::Failed && !self.is_rejected {
+        // An update is alone in its bundle, and fails by itself.
+        if self.outcome == OutcomeState::Failed && self.stack.is_none() && !self.is_rejected {
             commands.push(refused(recipient));
         }
         commands
@@ -95,7 +100,7 @@ impl Scenario {
     pub fn spoiled(&self) -> Option<Self> {
         let is =
             |class| self.actions.iter().any(|name| name.parse().is_ok_and(|action: Action| action.class() == class));
-        (is(Class::Change) && !is(Class::Destroy)).then(|| Self {
+        (self.stack.is_none() && is(Class::Change) && !is(Class::Destroy)).then(|| Self {
             name: format!("{}, taken back", self.name),
             actions: self.actions.clone(),
             outcome: OutcomeState::Failed,
@@ -107,11 +112,11 @@ impl Scenario {
     ///
     /// # Errors
     /// It is not what it should be.
-    pub fn check(&self, droplet: &Droplet, before: &Held, what: &str) -> Result<(), Wrong> {
+    pub fn check(&self, droplet: &Droplet, before: &Before, what: &str) -> Result<(), Wrong> {
         let expected = match self.outcome {
             OutcomeState::Succeeded => (self.after)(),
             OutcomeState::Failed | OutcomeState::Rejected | OutcomeState::Expired | OutcomeState::Stuck => {
-                before.clone()
+                before.held.clone()
             }
         };
         let held = held(droplet);
@@ -122,6 +127,7 @@ impl Scenario {
             return Err(Wrong::Lost(format!("{what}: {held:?} in place of {expected:?}")));
         }
         self.check_hosts(droplet, what)?;
+        self.check_stack(droplet, &before.stack, what)?;
         self.check_agent(droplet, what)?;
         match droplet.outside.n8n.borrow().n8n.api_keys.len() {
             0 | 1 => Ok(()),
@@ -129,23 +135,23 @@ impl Scenario {
         }
     }
 
+    /// Whether it is about the stack.
+    pub fn needs_stack(&self) -> bool {
+        self.hosts.is_some() || self.stack.is_some()
+    }
+
     /// A droplet on which it can be played.
     pub fn droplet(&self) -> Droplet {
+        if self.stack.is_some() {
+            let droplet = Droplet::with_engine(7);
+            self.offer_images(&droplet);
+            return droplet;
+        }
         let droplet = if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) };
         if self.is_rejected {
             droplet.outside.slots.reject("scripted");
         }
         droplet
-    }
-
-    /// The version runs that should, and no binary is left that nothing needs.
-    fn check_agent(&self, droplet: &Droplet, what: &str) -> Result<(), Wrong> {
-        let is_updated = self.outcome == OutcomeState::Succeeded && self.actions.iter().any(|a| a == "UPDATE_AGENT");
-        let (expected, slots) = (is_updated.then(|| Digest::of(NEW_AGENT)), &droplet.outside.slots);
-        match (slots.current() == expected, slots.fetched()) {
-            (true, None) => Ok(()),
-            (_, left) => Err(Wrong::Lost(format!("{what}: {:?} runs, {left:?} is left", slots.current()))),
-        }
     }
 
     /// The proxy serves the host names that it should, and would after a restart.
@@ -181,7 +187,7 @@ impl Scenario {
         }
     }
 
-    async fn refuse_nth(&self, n: u64, disturbances: u32, before: &Held) {
+    async fn refuse_nth(&self, n: u64, disturbances: u32, before: &Before) {
         let droplet = self.droplet();
         self.prepare(&droplet).await;
         let commands = self.commands(&droplet).await;
@@ -196,7 +202,19 @@ impl Scenario {
         let what = format!("{}: change {n} refused", self.name);
         assert_eq!(result.state, OutcomeState::Failed, "{what}: {}", result.message);
         assert_eq!(result.code, "n8n_refused", "{what}: it failed there");
-        assert_eq!(&held(&droplet), before, "{what}");
+        assert_eq!(held(&droplet), before.held, "{what}");
+    }
+}
+
+/// What is there before a scenario.
+pub struct Before {
+    held: Held,
+    stack: stack::Stack,
+}
+
+impl Before {
+    fn of(droplet: &Droplet) -> Self {
+        Self { held: held(droplet), stack: stack::stack(droplet) }
     }
 }
 
@@ -297,17 +315,6 @@ fn deploy(path: &str) -> CommandWire {
     command("DEPLOY_WORKFLOW", payload)
 }
 
-/// Stands for a binary.
-pub const NEW_AGENT: &[u8] = b"a new version of the agent";
-
-/// An update to it.
-pub fn update_agent() -> CommandWire {
-    let payload = json!({
-        "url": "https://release.example/genesis-agent", "sha256": Digest::of(NEW_AGENT), "size": NEW_AGENT.len(),
-    });
-    command("UPDATE_AGENT", payload)
-}
-
 fn activate() -> CommandWire {
     command("ACTIVATE_WORKFLOW", json!({"key": "hook"}))
 }
@@ -342,21 +349,27 @@ pub fn scenarios() -> Vec<Scenario> {
     // The others take back in the same ways, and have far more pairs; `genesis-bench crash-proofs --all-pairs` has them.
     spoiled.iter_mut().for_each(|scenario| scenario.is_small = TAKEN_BACK_IN_PAIRS.contains(&scenario.name.as_str()));
     scenarios.extend(spoiled);
-    let update = good_scenarios().into_iter().find(|scenario| scenario.actions == ["UPDATE_AGENT"]);
-    let (name, outcome) = ("another version of the agent, taken back".to_owned(), OutcomeState::Failed);
-    scenarios.extend(update.map(|update| Scenario { name, outcome, is_rejected: true, ..update }));
+    scenarios.extend(stack::scenarios());
+    scenarios.push(update::taken_back());
     scenarios
+}
+
+fn scenario(
+    name: &str,
+    is_small: bool,
+    earlier: fn(Recipient) -> Vec<CommandWire>,
+    asked: fn(Recipient) -> Vec<CommandWire>,
+    after: fn() -> Held,
+) -> Scenario {
+    // The actions are read off the commands.
+    let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
+    let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
+    let (is_new, is_old_n8n, is_rejected, hosts, stack) = (false, false, false, None, None);
+    Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, is_rejected, hosts, stack, earlier, asked, after }
 }
 
 /// The scenarios that succeed.
 pub fn good_scenarios() -> Vec<Scenario> {
-    let scenario = |name: &str, is_small, earlier, asked: fn(Recipient) -> Vec<CommandWire>, after| {
-        // The actions are read off the commands.
-        let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
-        let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
-        let (is_new, is_old_n8n, is_rejected, hosts) = (false, false, false, None);
-        Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, is_rejected, hosts, earlier, asked, after }
-    };
     let look = |name: &str| {
         scenario(
             name,
@@ -492,7 +505,7 @@ pub fn good_scenarios() -> Vec<Scenario> {
                 Held::default,
             )
         },
-        scenario("another version of the agent", true, |_| vec![], |_| vec![update_agent()], Held::default),
+        update::good(),
         scenario(
             "a whole tenant at once",
             false,

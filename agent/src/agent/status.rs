@@ -86,8 +86,8 @@ pub struct StackStatus {
     pub held: bool,
     /// n8n was told to stay stopped.
     pub at_rest: bool,
-    /// The image of before the last swap and until when it is kept.
-    pub previous: Option<(Service, ImageRef, Timestamp)>,
+    /// The images of before the last swaps and until when they are kept.
+    pub previous: Vec<(Service, ImageRef, Timestamp)>,
     /// Host names, the configured one first, with the end of each one's certificate.
     pub hosts: Vec<(String, Option<Timestamp>)>,
 }
@@ -224,7 +224,7 @@ impl<W: World> Agent<W> {
             containers,
             held: self.world.proxy().is_held().unwrap_or(false),
             at_rest: stack.is_at_rest(&self.exec().boot()),
-            previous: stack.previous.map(|previous| (previous.service, previous.image, previous.until)),
+            previous: stack.previous.into_iter().map(|(service, kept)| (service, kept.image, kept.until)).collect(),
             hosts,
         }))
     }

@@ -81,9 +81,9 @@ pub struct StackRow {
     /// Images that were swapped in; a service that is not named runs the configured one.
     #[serde(default)]
     pub images: BTreeMap<Service, ImageRef>,
-    /// What was there before the last swap, kept until it has proved itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub previous: Option<Previous>,
+    /// What was there before a service's last swap, kept until it has proved itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub previous: BTreeMap<Service, Previous>,
     /// Host names beside the configured one; `true` for the primary one.
     #[serde(default)]
     pub domains: BTreeMap<String, bool>,
@@ -101,11 +101,9 @@ pub struct StackRow {
 /// What a swap left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Previous {
-    /// Whose image it was.
-    pub service: Service,
     /// The image before.
     pub image: ImageRef,
-    /// Until when image and snapshot are kept.
+    /// Until when it is kept, and the copy of the database with it.
     pub until: Timestamp,
 }
 
@@ -123,7 +121,19 @@ impl StackRow {
     /// Every image that must not be removed: what runs, and what a way back needs.
     pub fn kept_images(&self, settings: &StackSettings) -> Vec<ImageRef> {
         let present = Service::ALL.into_iter().filter_map(|service| self.image(service, settings));
-        present.chain(self.previous.iter().map(|previous| &previous.image)).cloned().collect()
+        present.chain(self.previous.values().map(|previous| &previous.image)).cloned().collect()
+    }
+
+    /// The same when what has outlived its time is not kept any longer; `None` if there is no such thing.
+    pub fn without_expired(&self, now: Timestamp) -> Option<Self> {
+        let mut stack = self.clone();
+        stack.previous.retain(|_, previous| previous.until > now);
+        (stack != *self).then_some(stack)
+    }
+
+    /// Whether the copy of the database is still what a way back would need. That of the proxy needs none.
+    pub fn needs_copy(&self) -> bool {
+        self.previous.keys().any(|service| *service != Service::Caddy)
     }
 
     /// The host name that webhooks are told to the world with.

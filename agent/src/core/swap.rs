@@ -158,14 +158,20 @@ impl StackStep {
 /// The steps of a command for a stack whose present images are `images`.
 ///
 /// # Errors
-/// The code and the words of a refusal: `image_not_configured` where nothing says what runs now.
+/// The code and the words of a refusal: `image_not_configured` where nothing says what runs now, `service_at_rest` where
+/// n8n was told to stay stopped and the command would start it.
 pub fn steps(
     command: &StackCommand,
     image_of: impl Fn(Service) -> Option<ImageRef>,
     stack: &StackRow,
 ) -> Result<Vec<StackStep>, (&'static str, String)> {
     let n8n = Service::N8n;
-    let pause = [StackStep::AwaitQuiet, StackStep::Hold, StackStep::Drain, StackStep::Stop { service: n8n }];
+    if wakes(command) && (stack.suspended || stack.quiesced) {
+        let why = if stack.suspended { "suspended" } else { "made ready for power-off" };
+        let message = format!("{}: the service is {why}; send RESUME_SERVICE first", command.action());
+        return Err(("service_at_rest", message));
+    }
+    let pause = [StackStep::Hold, StackStep::Drain, StackStep::Stop { service: n8n }];
     let go_on = [StackStep::Start { service: n8n }, StackStep::AwaitReady { service: n8n }, StackStep::Release];
     Ok(match command {
         StackCommand::PullImage(target) => {
@@ -178,25 +184,56 @@ pub fn steps(
             })?;
             swap(service, &target.image, &former)
         }
-        StackCommand::RestartN8n => {
-            [&[StackStep::Hold, StackStep::Drain, StackStep::Stop { service: n8n }][..], &go_on[..]].concat()
-        }
+        StackCommand::RestartN8n => [&pause[..], &go_on[..]].concat(),
         StackCommand::GetLogs(wish) => vec![StackStep::ReadLogs { container: wish.container }],
         StackCommand::Backup => vec![StackStep::Dump],
         // They replace nothing and wait for nobody: `domains` has their one step.
         StackCommand::AddDomains(_) | StackCommand::RemoveDomains(_) => vec![],
         StackCommand::Restore(wish) => {
             let restore = [StackStep::Snapshot, StackStep::RestoreDump { backup: wish.backup.clone() }];
-            [&pause[1..], &restore[..], &go_on[..]].concat()
+            [&pause[..], &restore[..], &go_on[..]].concat()
         }
-        StackCommand::Quiesce => [&pause[..], &[StackStep::LastMetrics, note(stack, true, false)][..]].concat(),
-        StackCommand::Suspend => [&pause[..], &[note(stack, false, true), StackStep::Release][..]].concat(),
-        StackCommand::ResumeService => [&go_on[..2], &[note(stack, false, false), StackStep::Release][..]].concat(),
+        StackCommand::Quiesce => rest(StackRow { quiesced: true, ..stack.clone() }, stack),
+        StackCommand::Suspend => rest(StackRow { suspended: true, ..stack.clone() }, stack),
+        StackCommand::ResumeService => {
+            let awake = StackRow { quiesced: false, suspended: false, ..stack.clone() };
+            [&go_on[..2], &[StackStep::Note { stack: awake }, StackStep::Release][..]].concat()
+        }
     })
 }
 
-fn note(stack: &StackRow, quiesced: bool, suspended: bool) -> StackStep {
-    StackStep::Note { stack: StackRow { quiesced, suspended, ..stack.clone() } }
+/// Whether n8n runs afterwards, whatever it did before.
+fn wakes(command: &StackCommand) -> bool {
+    match command {
+        StackCommand::RestartN8n | StackCommand::Restore(_) => true,
+        StackCommand::SwapContainer(target) => target.service != Service::Caddy,
+        StackCommand::PullImage(_)
+        | StackCommand::GetLogs(_)
+        | StackCommand::Backup
+        | StackCommand::AddDomains(_)
+        | StackCommand::RemoveDomains(_)
+        | StackCommand::Quiesce
+        | StackCommand::Suspend
+        | StackCommand::ResumeService => false,
+    }
+}
+
+/// n8n is stopped, and stays so. Where it rests already there is nobody to wait for and nothing to count.
+fn rest(wanted: StackRow, now: &StackRow) -> Vec<StackStep> {
+    let (note, n8n) = (StackStep::Note { stack: wanted }, Service::N8n);
+    if now.suspended || now.quiesced {
+        return vec![note, StackStep::Release];
+    }
+    vec![
+        StackStep::AwaitQuiet,
+        StackStep::Hold,
+        StackStep::Drain,
+        // While n8n still answers.
+        StackStep::LastMetrics,
+        StackStep::Stop { service: n8n },
+        note,
+        StackStep::Release,
+    ]
 }
 
 fn swap(service: Service, image: &ImageRef, former: &ImageRef) -> Vec<StackStep> {
@@ -266,6 +303,33 @@ mod tests {
         assert!(at("stop n8n") < at("replace postgres"));
         assert!(at("await_ready postgres") < at("start n8n"));
         assert!(at("await_ready n8n") < at("release"));
+    }
+
+    #[test]
+    fn who_rests_is_woken_by_a_resumption_alone() {
+        let target = |service| StackCommand::SwapContainer(ImageTarget { service, image: image(2) });
+        for row in
+            [StackRow { suspended: true, ..StackRow::default() }, StackRow { quiesced: true, ..StackRow::default() }]
+        {
+            let refused = |command| steps(&command, |_| Some(image(1)), &row).map_err(|(code, _)| code);
+            for command in [StackCommand::RestartN8n, target(Service::N8n), target(Service::Postgres)] {
+                assert_eq!(refused(command), Err("service_at_rest"));
+            }
+            assert!(refused(target(Service::Caddy)).is_ok());
+            let [StackStep::Note { stack }, StackStep::Release] = &refused(StackCommand::Quiesce).unwrap()[..] else {
+                panic!("there is nobody to wait for")
+            };
+            assert_eq!((stack.suspended, stack.quiesced), (row.suspended, true));
+            assert!(
+                refused(StackCommand::ResumeService).unwrap().contains(&StackStep::Note { stack: StackRow::default() })
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_metrics_are_counted_while_n8n_answers() {
+        let expected = ["await_quiet", "hold", "drain", "last_metrics", "stop n8n", "note_stack", "release"];
+        assert_eq!(titles(&StackCommand::Quiesce), expected);
     }
 
     #[test]

@@ -74,13 +74,12 @@ impl<W: World> Exec<'_, W> {
         if let Some(error) = failed {
             return Ok(Err(error));
         }
-        if let Some(previous) = stack.previous.as_ref().filter(|previous| previous.until <= self.now()) {
-            if let Err(error) = self.forget_previous(settings, &stack).await {
+        if let Some(left) = stack.without_expired(self.now()) {
+            if let Err(error) = self.forget_previous(settings, &left).await {
                 return Ok(Err(error));
             }
-            tracing::info!(image = %previous.image, "the image of before the last swap is not kept any longer");
-            let stack = StackRow { previous: None, ..stack };
-            self.journal.keep(&MapChanges { stack: Some(stack), ..MapChanges::default() })?;
+            tracing::info!("what was there before the last swap is not kept any longer");
+            self.journal.keep(&MapChanges { stack: Some(left), ..MapChanges::default() })?;
         }
         Ok(Ok(done))
     }
@@ -178,8 +177,9 @@ impl<W: World> Exec<'_, W> {
     }
 
     async fn forget_previous(&self, settings: &StackSettings, stack: &StackRow) -> Result<(), EffectError> {
-        self.world.database().drop_snapshot().await?;
-        let stack = StackRow { previous: None, ..stack.clone() };
+        if !stack.needs_copy() {
+            self.world.database().drop_snapshot().await?;
+        }
         self.world.containers().prune(&stack.kept_images(settings)).await.map(drop)
     }
 

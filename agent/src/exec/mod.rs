@@ -176,7 +176,9 @@ impl<W: World> Exec<'_, W> {
             Ok(commands) => commands,
             Err(error) => return self.end_early(&command, OutcomeState::Stuck, error).map(|()| None),
         };
-        let base = self.journal.known()?;
+        let mut base = self.journal.known()?;
+        // What was made ready for power-off is awake again after it.
+        base.stack.quiesced &= base.stack.is_at_rest(&self.boot());
         let plan = match command.plan.clone() {
             Some(plan) => {
                 self.journal.append(command.seq, &Event::Resumed, self.now())?;

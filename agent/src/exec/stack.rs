@@ -99,6 +99,8 @@ impl<W: World> Exec<'_, W> {
         let (containers, database) = (self.world.containers(), self.world.database());
         match step {
             StackStep::Hold => self.world.proxy().release(),
+            // One that rested before goes on resting.
+            StackStep::Stop { service: Service::N8n } if base.stack.is_at_rest(&self.boot()) => Ok(()),
             StackStep::Stop { service } => self.bring_up(*service, settings, base).await,
             StackStep::Start { service } => containers.stop(*service).await.map(drop),
             // What follows it has been taken back: nobody needs the copy, and a later swap must not find it.
@@ -379,23 +381,34 @@ impl<W: World> Exec<'_, W> {
     }
 }
 
-/// What the stack is to be after a swap; `None` for a command that is none.
+/// What the stack is to be after a swap or a restoration, with what a way back needs; `None` for any other command.
 fn swapped(
     command: &Command,
     settings: &StackSettings,
     stack: &StackRow,
     now: genesis_shared::timestamp::Timestamp,
 ) -> Option<StackRow> {
-    let Command::Stack(StackCommand::SwapContainer(target)) = command else { return None };
-    let mut stack = stack.clone();
-    let former = stack.image(target.service, settings).cloned();
-    stack.previous = former.filter(|image| *image != target.image).map(|image| Previous {
-        service: target.service,
-        image,
-        until: now.plus_millis(PREVIOUS_KEPT_MS),
-    });
-    stack.images.insert(target.service, target.image.clone());
-    Some(stack)
+    let Command::Stack(command) = command else { return None };
+    let (service, image) = match command {
+        StackCommand::SwapContainer(target) => (target.service, Some(&target.image)),
+        StackCommand::Restore(_) => (Service::N8n, None),
+        StackCommand::PullImage(_)
+        | StackCommand::GetLogs(_)
+        | StackCommand::Backup
+        | StackCommand::RestartN8n
+        | StackCommand::AddDomains(_)
+        | StackCommand::RemoveDomains(_)
+        | StackCommand::Quiesce
+        | StackCommand::Suspend
+        | StackCommand::ResumeService => return None,
+    };
+    let mut row = stack.clone();
+    let former = stack.image(service, settings).cloned();
+    row.previous.extend(former.map(|image| (service, Previous { image, until: now.plus_millis(PREVIOUS_KEPT_MS) })));
+    if let Some(image) = image {
+        row.images.insert(service, image.clone());
+    }
+    Some(row)
 }
 
 /// What is worth telling of the end of a swap beside its result.

@@ -5,6 +5,9 @@
 //! whoever waits on [`Crash::happened`] drops the agent. "Before" is a call that did not happen; "after" is one that
 //! happened and nobody heard of it. Calls that change nothing and cannot wait (a file read, the host's numbers, the
 //! clock) are no points of their own: a crash at one of them leaves behind what a crash at the next point does.
+//!
+//! The same holds of a call that only looks. Where crashes are enumerated in pairs, looks may therefore be left out
+//! ([`Crash::leave_looks_out`]): what a crash at one leaves behind is what the crash before the next change does.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -20,6 +23,7 @@ struct Inner {
     passed: Cell<u64>,
     planned: Cell<Option<u64>>,
     crashed: Cell<bool>,
+    looks_are_out: Cell<bool>,
     happened: Notify,
 }
 
@@ -59,6 +63,18 @@ impl Crash {
             self.0.happened.notify_one();
         }
         self.0.crashed.get()
+    }
+
+    /// From now on calls that only look are no points, for all lives to come.
+    pub fn leave_looks_out(&self) {
+        self.0.looks_are_out.set(true);
+    }
+
+    /// Passes the point of a call that only looks: if this life is over, it waits for ever.
+    pub async fn look(&self) {
+        if self.0.crashed.get() || !self.0.looks_are_out.get() {
+            self.point().await;
+        }
     }
 
     /// Passes a point in code that can wait: if this life is over, it waits for ever.

@@ -18,11 +18,15 @@ use super::SimClock;
 use super::database::Databases;
 use super::n8n::Phase;
 use super::n8n::Standin;
+use super::proxy::SimProxy;
 use crate::ports::stack::{ContainerInfo, ContainerPhase, ContainerSpec, Containers, EngineInfo, ImageInfo};
 use crate::ports::{Clock, EffectError, ErrorKind};
 
 /// How long the real one waits for an answer that does not come.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often the engine has started a container again that ends at once, by the time that somebody looks.
+const RESTARTS_OF_A_LOOP: u64 = 5;
 
 /// What an image does when it runs.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +41,10 @@ pub struct SimImage {
     pub schema: u64,
     /// Whether n8n comes so far and no further.
     pub stays: Option<Phase>,
-    /// Whether the container ends right after its start, with this code.
+    /// Of an image of the database: whether every n8n ends at once on it.
+    pub is_unfit: bool,
+    /// Whether the container ends right after its start with this code, and does so each time that the engine starts
+    /// it again.
     pub exits: Option<i64>,
 }
 
@@ -52,6 +59,8 @@ pub struct SimContainer {
     pub id: String,
     /// When it was started last.
     pub started_at: Option<Timestamp>,
+    /// Restarts by the engine since it was made.
+    pub restarts: u64,
     /// Its log, oldest first.
     pub log: Vec<(Timestamp, String)>,
 }
@@ -108,13 +117,21 @@ pub struct SimEngine {
     pub(super) n8n: Rc<RefCell<Standin>>,
     pub(super) crash: Crash,
     clock: SimClock,
+    proxy: Option<Rc<SimProxy>>,
 }
 
 impl SimEngine {
     /// An empty engine whose n8n will be this stand-in, which stops until its container starts.
     pub fn new(n8n: Rc<RefCell<Standin>>, clock: SimClock, crash: Crash) -> Self {
         n8n.borrow_mut().phase = Phase::Refusing;
-        Self { state: Rc::default(), n8n, crash, clock }
+        Self { state: Rc::default(), n8n, crash, clock, proxy: None }
+    }
+
+    /// The same whose proxy answers while its container runs.
+    #[must_use]
+    pub fn with_proxy(self, proxy: Rc<SimProxy>) -> Self {
+        proxy.set_down(true);
+        Self { proxy: Some(proxy), ..self }
     }
 
     /// Makes an image known to the registry, and puts it on the machine where `here`.
@@ -143,8 +160,10 @@ impl SimEngine {
         if let Some(container) = self.state.borrow_mut().containers.get_mut(&service) {
             container.phase = ContainerPhase::Exited(code);
         }
-        if service == Service::N8n {
-            self.n8n.borrow_mut().phase = Phase::Refusing;
+        match (service, &self.proxy) {
+            (Service::N8n, _) => self.n8n.borrow_mut().phase = Phase::Refusing,
+            (Service::Caddy, Some(proxy)) => proxy.set_down(true),
+            (Service::Caddy, None) | (Service::Postgres, _) => {}
         }
     }
 
@@ -155,7 +174,7 @@ impl SimEngine {
         answer: impl FnOnce(&mut Engine) -> Result<T, EffectError>,
     ) -> Result<T, EffectError> {
         tokio::task::yield_now().await;
-        self.crash.point().await;
+        self.crash.look().await;
         let fault = self.meet(call)?;
         match fault {
             Some(fault) => Err(self.complain(call, fault).await),
@@ -226,18 +245,28 @@ impl SimEngine {
 
     /// Its process begins: n8n raises the schema of its database, listens, and comes as far as its image does.
     fn run_up(&self, service: Service) {
-        let mut state = self.state.borrow_mut();
-        let now = self.clock.now();
+        let mut guard = self.state.borrow_mut();
+        let state = &mut *guard;
+        let is_n8n = service == Service::N8n;
+        let below = state.containers.get(&Service::Postgres);
+        let below = below.and_then(|database| state.images.get(&database.spec.image).cloned()).unwrap_or_default();
         let Some(container) = state.containers.get_mut(&service) else { return };
         container.phase = ContainerPhase::Running;
-        container.started_at = Some(now);
-        let image = container.spec.image.clone();
-        let Some(image) = state.images.get(&image).cloned() else { return };
-        if let Some(code) = image.exits {
-            drop(state);
+        container.started_at = Some(self.clock.now());
+        let Some(image) = state.images.get(&container.spec.image).cloned() else { return };
+        if let Some(code) = image.exits.or((is_n8n && below.is_unfit).then_some(1)) {
+            container.restarts = RESTARTS_OF_A_LOOP;
+            if is_n8n {
+                // It ends after it has changed the tables.
+                state.databases.raise_schema(image.schema);
+            }
+            drop(guard);
             return self.end(service, code);
         }
-        if service == Service::N8n {
+        if let (Service::Caddy, Some(proxy)) = (service, &self.proxy) {
+            proxy.restart();
+        }
+        if is_n8n {
             state.databases.raise_schema(image.schema);
             let mut n8n = self.n8n.borrow_mut();
             n8n.phase = image.stays.unwrap_or(Phase::Up);
@@ -318,6 +347,15 @@ impl Containers for SimEngine {
 
     fn place_secret(&self, name: &str, owner_uid: u32, content: &Secret<Vec<u8>>) -> Result<(), EffectError> {
         let over = || error(ErrorKind::Permanent, "folder_unusable", "this life is over");
+        let is_there = self
+            .state
+            .borrow()
+            .secrets
+            .get(name)
+            .is_some_and(|(owner, kept)| *owner == owner_uid && kept.expose() == content.expose());
+        if is_there {
+            return Ok(());
+        }
         if self.crash.is_over() {
             return Err(over());
         }
@@ -329,6 +367,9 @@ impl Containers for SimEngine {
     }
 
     async fn ensure_network(&self) -> Result<(), EffectError> {
+        if self.state.borrow().has_network {
+            return self.look("ensure_network", |_| Ok(())).await;
+        }
         self.change("ensure_network", |engine| {
             engine.state.borrow_mut().has_network = true;
             Ok(())
@@ -343,7 +384,7 @@ impl Containers for SimEngine {
                 image_id: container.spec.image.digest().to_string(),
                 phase: container.phase,
                 spec_digest: container.spec.digest().to_string(),
-                restarts: 0,
+                restarts: container.restarts,
                 oom_killed: false,
                 pid: (container.phase == ContainerPhase::Running).then_some(4242),
                 started_at: container.started_at,
@@ -375,6 +416,7 @@ impl Containers for SimEngine {
                 phase: ContainerPhase::Created,
                 id: format!("container-{}", state.made),
                 started_at: None,
+                restarts: 0,
                 log: vec![],
             };
             state.containers.insert(spec.service, container);

@@ -86,11 +86,12 @@ impl Outside {
     }
 
     /// The same with an engine: n8n runs once its container does.
-    pub fn with_engine(seed: u64) -> Self {
-        let outside = Self::new(seed);
-        let engine = SimEngine::new(Rc::clone(&outside.n8n), outside.clock.clone(), outside.crash.clone());
+    #[must_use]
+    pub fn engined(self) -> Self {
+        let engine = SimEngine::new(Rc::clone(&self.n8n), self.clock.clone(), self.crash.clone())
+            .with_proxy(Rc::clone(&self.proxy));
         let database = SimDatabase::new(engine.clone());
-        Self { engine: Some(Rc::new(engine)), database: Some(database), ..outside }
+        Self { engine: Some(Rc::new(engine)), database: Some(database), ..self }
     }
 }
 

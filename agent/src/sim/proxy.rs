@@ -32,6 +32,8 @@ pub struct SimProxy {
     kept: RefCell<Value>,
     is_held: Cell<bool>,
     faults: RefCell<VecDeque<ProxyFault>>,
+    refuses: Cell<bool>,
+    is_down: Cell<bool>,
     /// Loads that were accepted.
     loads: Cell<u64>,
     crash: Crash,
@@ -46,12 +48,21 @@ impl SimProxy {
     pub fn fail(&self, faults: &[ProxyFault]) {
         self.faults.borrow_mut().extend(faults);
     }
+    /// From now on refuses every configuration, or takes them again.
+    pub fn set_refusing(&self, refuses: bool) {
+        self.refuses.set(refuses);
+    }
     /// Puts a configuration in behind the agent's back.
     pub fn edit(&self, config: Value) {
         self.running.replace(config);
     }
+    /// Its process ends; one that begins again is [`Self::restart`].
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.set(is_down);
+    }
     /// Starts again with what was kept.
     pub fn restart(&self) {
+        self.is_down.set(false);
         self.running.replace(self.kept.borrow().clone());
     }
     /// What it runs with.
@@ -91,12 +102,16 @@ impl Proxy for SimProxy {
         self.point()
     }
     async fn config(&self) -> Result<Value, EffectError> {
-        self.crash.point().await;
-        Ok(self.running())
+        self.crash.look().await;
+        if self.is_down.get() { Err(unreachable()) } else { Ok(self.running()) }
     }
     async fn load(&self, config: &Value) -> Result<(), EffectError> {
         self.crash.point().await;
-        let fault = self.faults.borrow_mut().pop_front();
+        if self.is_down.get() {
+            return Err(unreachable());
+        }
+        let refusal = self.refuses.get().then_some(ProxyFault::Refused);
+        let fault = refusal.or_else(|| self.faults.borrow_mut().pop_front());
         match fault {
             Some(ProxyFault::Unreachable) => return Err(unreachable()),
             Some(ProxyFault::Refused) => {
@@ -131,7 +146,7 @@ impl Proxy for SimProxy {
         Some(0)
     }
     async fn certificate_expires_at(&self, host: &str) -> Option<Timestamp> {
-        self.crash.point().await;
+        self.crash.look().await;
         self.hosts().iter().any(|held| held == host).then(|| Timestamp::from_millis(EXPIRES_MS))
     }
 }
@@ -160,7 +175,7 @@ impl SimNames {
 
 impl Names for SimNames {
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, EffectError> {
-        self.crash.point().await;
+        self.crash.look().await;
         Ok(self.others.borrow().get(host).cloned().unwrap_or_else(|| vec![self.usual]))
     }
 }

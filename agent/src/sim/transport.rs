@@ -30,7 +30,11 @@ impl Transport for SimTransport {
     async fn send(&self, request: Request) -> Result<Answer, TransportError> {
         // A request takes a moment, so that others get their turn.
         tokio::task::yield_now().await;
-        self.crash.point().await;
+        if request.method == "GET" {
+            self.crash.look().await;
+        } else {
+            self.crash.point().await;
+        }
         let seen = self.standin.borrow_mut().handle(&translate(&request));
         // A look of which nobody heard is one that was not taken.
         if request.method != "GET" {

@@ -4,7 +4,7 @@ use genesis_power::{Disk, Failure};
 
 use super::survivals;
 use crate::droplet::Droplet;
-use crate::scenario::{Held, Scenario};
+use crate::scenario::{Before, Scenario};
 
 /// Starts of the agent on a full disk before somebody frees some space.
 const FULL_STARTS: usize = 3;
@@ -13,7 +13,7 @@ const FULL_STARTS: usize = 3;
 struct Begun {
     disk: Disk,
     droplet: Droplet,
-    before: Held,
+    before: Before,
     job: genesis_shared::id::JobId,
     /// Changes of the disk so far.
     ops: u64,
@@ -21,7 +21,7 @@ struct Begun {
 
 async fn begin(scenario: &Scenario) -> Begun {
     let disk = Disk::new();
-    let droplet = Droplet::over(7, &disk);
+    let droplet = scenario.droplet().over(&disk);
     let before = scenario.prepare(&droplet).await;
     let job = droplet.push(scenario.commands(&droplet).await);
     let ops = disk.ops();
