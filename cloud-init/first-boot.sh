@@ -113,8 +113,9 @@ sysctl -q -p /etc/sysctl.d/60-genesis.conf || say "the kernel keeps its swappine
 install_missing
 start_engine
 close_ports
-install_agent
+# Before the package: it starts the agent.
 hand_on_token
+install_agent
 systemctl enable --quiet genesis-agent.service
 systemctl start genesis-agent.service
 sync

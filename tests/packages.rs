@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tempfile::TempDir;
 
@@ -24,6 +24,9 @@ fn repository() -> &'static Path {
 /// Stand-ins for the binaries: what is tested is what is around them.
 fn packages(version: &str) -> PathBuf {
     static WORK: OnceLock<TempDir> = OnceLock::new();
+    // One at a time: the same version is asked for more than once.
+    static BUSY: Mutex<()> = Mutex::new(());
+    let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     let work = WORK.get_or_init(|| TempDir::with_prefix("genesis-packages-").unwrap()).path();
     let (binaries, manual, out) = (work.join("bin"), work.join("manual"), work.join(version));
     fs::create_dir_all(&binaries).unwrap();
@@ -132,7 +135,7 @@ fn packages_of_the_hub_make_its_user_and_keep_its_keys_until_they_are_purged() {
 
     root.install(&second, "genesis-hub");
     assert_eq!(root.read("etc/genesis-hub/hub.toml"), "heartbeat_interval_s = 30\n");
-    assert_eq!(root.read("etc/passwd").matches("genesis-hub:").count(), 1);
+    assert_eq!(root.read("etc/passwd").matches("\ngenesis-hub:").count(), 1);
     root.dpkg(&["--remove", "genesis-hub"]);
     assert_eq!(root.read("var/lib/genesis-hub/delivery.key"), "key");
     root.dpkg(&["--purge", "genesis-hub"]);
