@@ -107,7 +107,8 @@ fn no_trace_of(token: &str, machine: &Machine) {
     assert_eq!(machine.sh(&environments).trim(), "0", "environments and command lines");
 }
 
-#[tokio::test]
+// The package is served while a script of the lab is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_droplet_boots_to_healthy_with_vendor_data_that_switches_modules_off() {
     let lab = Lab::new().await;
     let droplet = lab.register("w1").await;
@@ -152,7 +153,8 @@ async fn whole_droplet_boots_to_healthy_with_vendor_data_that_switches_modules_o
     no_trace_of(&droplet.answer.provisioning_token, &machine);
 }
 
-#[tokio::test]
+// The package is served while a script of the lab is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_droplet_waits_for_a_hub_that_is_away() {
     let mut lab = Lab::new().await;
     let droplet = lab.register("w2").await;
@@ -165,7 +167,8 @@ async fn whole_droplet_waits_for_a_hub_that_is_away() {
     assert!(machine.try_sh("test ! -e /etc/genesis/provisioning.token").is_some());
 }
 
-#[tokio::test]
+// The package is served while a script of the lab is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_droplet_with_an_expired_token_takes_a_new_one() {
     let lab = Lab::new().await;
     let droplet = lab.register("w3").await;
@@ -182,7 +185,8 @@ async fn whole_droplet_with_an_expired_token_takes_a_new_one() {
     lab.droplet(&droplet.id, "the droplet to enrol", |view| view.sealing_key.is_some()).await;
 }
 
-#[tokio::test]
+// The package is served while a script of the lab is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_droplet_survives_power_cuts_during_its_first_boot() {
     let lab = Lab::new().await;
     // The moments are spread over what a boot takes here; GENESIS_POWER_CUTS makes it more than these.
@@ -204,7 +208,8 @@ async fn whole_droplet_survives_power_cuts_during_its_first_boot() {
     );
 }
 
-#[tokio::test]
+// The package is served while a script of the lab is waited for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_droplet_by_hand_from_the_package() {
     let lab = Lab::new().await;
     let machine = Machine::up_with_images("w5", "#cloud-config\n{}\n", None);
