@@ -81,7 +81,13 @@ fn one_outside_system_one_file() {
     forbid("agent/src", &["sysinfo"], &["agent/src/real/host.rs"]);
     forbid("agent/src", &["bollard"], &["agent/src/real/docker/"]);
     forbid("agent/src", &["psql", "pg_dump"], &["agent/src/real/database.rs"]);
-    let clients = ["agent/src/real/hub.rs", "agent/src/real/n8n/", "agent/src/real/caddy/", "agent/src/real/mod.rs"];
+    let clients = [
+        "agent/src/real/hub.rs",
+        "agent/src/real/n8n/",
+        "agent/src/real/caddy/",
+        "agent/src/real/mod.rs",
+        "agent/src/real/slots.rs",
+    ];
     forbid("agent/src", &["reqwest"], &clients);
     forbid("agent/src", &["hickory"], &["agent/src/real/names.rs"]);
     // The proxy looks at n8n by itself, as its configuration says.

@@ -12,7 +12,7 @@ use genesis_tests::proofs::{At, Depth, Proof, Tally, play_alone};
 use genesis_tests::scenario::{good_scenarios, scenarios};
 
 /// Steps that leave nothing behind that could be taken back, or that cannot be taken back at all.
-const WITHOUT_UNDO: [&str; 20] = [
+const WITHOUT_UNDO: [&str; 21] = [
     "pull_image",
     "check_swap",
     "await_quiet",
@@ -33,6 +33,7 @@ const WITHOUT_UNDO: [&str; 20] = [
     "collect_metrics",
     "delete_workflow",
     "delete_credential",
+    "confirm_agent",
 ];
 
 #[test]

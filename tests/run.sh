@@ -141,6 +141,19 @@ for browser in chromium chromium-browser google-chrome; do
 done
 if [ -n "$GENESIS_CHROMIUM" ]; then export GENESIS_CHROMIUM; else skip headless_browser "there is no Chromium"; fi
 
+missing=""
+for program in dpkg dpkg-deb systemd-analyze useradd python3; do command -v "$program" >/dev/null || missing="$missing $program"; done
+if [ "$(id -u)" != 0 ] || [ -n "$missing" ]; then
+  skip packages "needs root, and here are missing:${missing:- none}"
+fi
+if ! command -v cloud-init >/dev/null; then
+  skip cloud_config "cloud-init is not installed"
+fi
+export GENESIS_LAB=$lab
+if [ ! -x "$lab/droplet/droplet-container.sh" ] || [ -z "${GENESIS_IMAGE_N8N:-}" ]; then
+  skip whole_droplet "there is no lab of droplets at $lab/droplet, or no engine"
+fi
+
 if [ "$(id -u)" != 0 ] || ! command -v mount >/dev/null; then
   skip small_disk "needs root, to mount a small file system"
 fi
@@ -168,6 +181,7 @@ say "Binaries"
 cargo build --locked --quiet -p genesis-agent -p genesis-hub -p genesisctl
 cargo build --locked --quiet -p genesis-agent --features sim --bin genesis-standin
 cargo build --locked --quiet -p genesis-tests --bins
+cargo build --locked --quiet -p genesis-launcher -p genesis-manual
 
 if [ ${#skipped[@]} -gt 0 ]; then
   printf '\n*** LEFT OUT ***\n'

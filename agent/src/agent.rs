@@ -161,6 +161,15 @@ impl<W: World> Agent<W> {
             .map(drop)
     }
 
+    /// Looks whether the agent still works: whoever is answered was answered by the task that all lanes share, and by the
+    /// journal.
+    ///
+    /// # Errors
+    /// [`Fatal::Journal`].
+    pub fn is_alive(&self) -> Result<(), Fatal> {
+        Ok(self.journal.outbox_state().map(drop)?)
+    }
+
     fn exec(&self) -> Exec<'_, W> {
         Exec {
             world: &self.world,
@@ -324,6 +333,7 @@ impl<W: World> Agent<W> {
                         self.call.notify_waiters();
                     }
                     self.note_clock_offset(answer.hub_time);
+                    self.forget_first_boot()?;
                     if let Some(checkpoint) = answer.audit_checkpoint {
                         self.hold_against_hub(checkpoint)?;
                     }

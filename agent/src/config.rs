@@ -3,6 +3,7 @@
 mod stack;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use genesis_shared::id::{Digest, DropletId, WorkspaceId};
@@ -11,11 +12,15 @@ use genesis_shared::wire::AgentConfig;
 use serde::Deserialize;
 
 use crate::core::stack::{N8N_PORT, StackSettings};
+use crate::real::metadata::{MetadataError, public_ip};
 
 /// Activating a workflow registers its webhooks with other services, which takes them seconds.
 const N8N_ANSWER_TIMEOUT_S: u64 = 60;
 /// The owner account that the agent makes in n8n; nobody receives mail there.
 const OWNER_EMAIL: &str = "owner@genesis.internal";
+
+/// In place of an address: the provider's metadata service knows it.
+const ASK_METADATA: &str = "metadata";
 
 /// The file as written.
 #[derive(Debug, Deserialize)]
@@ -33,6 +38,9 @@ struct Raw {
     #[serde(default)]
     ignore_quarantine: bool,
     #[serde(default)]
+    block_metadata: bool,
+    forget: Option<Forget>,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
     n8n: RawN8n,
@@ -46,6 +54,16 @@ struct RawN8n {
     owner_email: Option<String>,
     public_url: Option<String>,
     answer_timeout_s: Option<u64>,
+}
+
+/// Copies of the first boot's data that are not to stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forget {
+    /// This file says that nobody needs them any more.
+    pub once: PathBuf,
+    /// What is removed then, by an agent that is enrolled.
+    pub files: Vec<PathBuf>,
 }
 
 /// What the agent runs with.
@@ -62,7 +80,7 @@ pub struct Settings {
     /// Where the machine says which droplet it is, so that a copy of this folder elsewhere is noticed: cloud-init writes
     /// the provider's id to `/var/lib/cloud/data/instance-id`. Absent means that nothing tells.
     pub droplet_id_file: Option<PathBuf>,
-    /// Its public address, as the metadata service gave it.
+    /// Its public address; where the file says `metadata`, what the provider's service told.
     pub droplet_ip: Option<String>,
     /// Journal and secrets.
     pub data_dir: PathBuf,
@@ -72,6 +90,10 @@ pub struct Settings {
     pub provisioning_token_file: Option<PathBuf>,
     /// Changes go on although the hub has quarantined this droplet: for one whose hub is in the wrong hands.
     pub ignore_quarantine: bool,
+    /// Containers are kept away from the provider's metadata service.
+    pub block_metadata: bool,
+    /// What cloud-init kept of the first boot, and with it the provisioning token.
+    pub forget: Option<Forget>,
     /// This droplet's labels, which a bundle's targets may name.
     pub labels: BTreeMap<String, String>,
     /// n8n.
@@ -122,6 +144,15 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
+    /// `droplet_ip = "metadata"`, and the metadata service does not tell it.
+    #[error("{path}: droplet_ip is to be asked for")]
+    Metadata {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: MetadataError,
+    },
     /// A value that cannot be used.
     #[error("{path}: {key} is {value:?}; {expected}")]
     Value {
@@ -144,12 +175,21 @@ impl Settings {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&text, path, public_ip)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: Raw = toml::from_str(text)
+    fn parse(
+        text: &str,
+        path: &Path,
+        public_ip: impl Fn(&Path) -> Result<Ipv4Addr, MetadataError>,
+    ) -> Result<Self, ConfigError> {
+        let mut raw: Raw = toml::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        if raw.droplet_ip.as_deref() == Some(ASK_METADATA) {
+            let ip =
+                public_ip(&raw.data_dir).map_err(|e| ConfigError::Metadata { path: path.to_owned(), source: e })?;
+            raw.droplet_ip = Some(ip.to_string());
+        }
         let check = |key, value: &str, schemes: &[&str], expected| {
             let host = schemes.iter().find_map(|scheme| value.strip_prefix(scheme));
             match host.is_some_and(|host| !host.is_empty() && !host.starts_with('/')) {
@@ -178,6 +218,8 @@ impl Settings {
             trust_root_digest: raw.trust_root_digest,
             provisioning_token_file: raw.provisioning_token_file,
             ignore_quarantine: raw.ignore_quarantine,
+            block_metadata: raw.block_metadata,
+            forget: raw.forget,
             labels: raw.labels,
             stack,
             n8n: N8nSettings {
@@ -203,7 +245,28 @@ mod tests {
     "#;
 
     fn parse(text: &str) -> Result<Settings, ConfigError> {
-        Settings::parse(text, Path::new("agent.toml"))
+        Settings::parse(text, Path::new("agent.toml"), |_| Ok(Ipv4Addr::new(192, 0, 2, 7)))
+    }
+
+    #[test]
+    fn asks_for_its_address_where_it_is_told_to() {
+        let ip = |text: String| parse(&text).unwrap().droplet_ip;
+        assert_eq!(ip(format!("droplet_ip = \"metadata\"\n{MINIMAL}")).as_deref(), Some("192.0.2.7"));
+        assert_eq!(ip(format!("droplet_ip = \"192.0.2.9\"\n{MINIMAL}")).as_deref(), Some("192.0.2.9"));
+        assert_eq!(ip(MINIMAL.to_owned()), None);
+        let silent = |_: &Path| Err(MetadataError::Answer("<html>".into()));
+        let text = format!("droplet_ip = \"metadata\"\n{MINIMAL}");
+        let error = Settings::parse(&text, Path::new("agent.toml"), silent).unwrap_err();
+        let error = genesis_shared::chain::Chain(&error).to_string();
+        assert!(error.contains("droplet_ip") && error.contains("<html>"), "{error}");
+    }
+
+    #[test]
+    fn reads_what_the_first_boot_writes() {
+        let text = format!("block_metadata = true\n{MINIMAL}\n[forget]\nonce = \"/run/x\"\nfiles = [\"/a\", \"/b\"]");
+        let settings = parse(&text).unwrap();
+        assert!(settings.block_metadata);
+        assert_eq!(settings.forget.unwrap().files, [PathBuf::from("/a"), PathBuf::from("/b")]);
     }
 
     #[test]

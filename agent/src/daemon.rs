@@ -7,7 +7,10 @@ use crate::agent::{Agent, Fatal};
 use crate::config::Settings;
 use crate::journal::Journal;
 use crate::local::serve::serve;
+use crate::ports::World;
 use crate::real::files::make_private;
+use crate::real::metadata;
+use crate::real::systemd::ServiceManager;
 use crate::real::{RealWorld, SetupError};
 
 /// The journal's file within the data folder.
@@ -60,13 +63,35 @@ pub async fn run(settings: Settings) -> Result<(), DaemonError> {
     let journal = Journal::open(&path).map_err(Fatal::Journal)?;
     let (workspace, droplet) = (settings.workspace_id, settings.droplet_id.clone());
     let data_dir = settings.data_dir.clone();
+    if settings.block_metadata
+        && let Err(why) = metadata::block()
+    {
+        // The workload must run all the same; what can be read there is a spent token.
+        tracing::error!(code = "metadata_open", "containers can reach the provider's metadata service: {why}");
+    }
     let agent = Agent::new(world, settings, journal)?;
     tracing::info!(%workspace, %droplet, version = env!("CARGO_PKG_VERSION"), "agent runs");
-    tokio::select! {
+    let manager = ServiceManager::from_environment();
+    manager.ready();
+    let ended = tokio::select! {
         ended = agent.run() => Ok(ended?),
         ended = serve(&agent, &data_dir) => Ok(ended?),
+        ended = say_alive(&agent, &manager) => Ok(ended?),
         _ = terminate.recv() => { tracing::info!("SIGTERM: stopping; what is under way is resumed after the next start"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!("SIGINT: stopping; what is under way is resumed after the next start"); Ok(()) }
+    };
+    manager.stopping();
+    ended
+}
+
+/// Tells the service manager that the agent works, for as long as it does: a lane that blocked the task, or a journal that
+/// does not answer, ends it.
+async fn say_alive<W: World>(agent: &Agent<W>, manager: &ServiceManager) -> Result<(), Fatal> {
+    let Some(interval) = manager.interval() else { return std::future::pending().await };
+    loop {
+        agent.is_alive()?;
+        manager.alive();
+        tokio::time::sleep(interval).await;
     }
 }
 

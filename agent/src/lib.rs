@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod apply;
 pub mod audit;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;

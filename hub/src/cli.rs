@@ -5,23 +5,24 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::auth::Scope;
+use crate::backup;
+use crate::clock::Clock;
+use crate::config::{DELIVERY_KID, Raw, Settings};
+use crate::random;
+use crate::serve;
+use crate::setup::{self, Wanted};
+use crate::store::Store;
+use crate::systemd::Systemd;
 use clap::{Parser, Subcommand, ValueEnum};
-use genesis_hub::auth::Scope;
-use genesis_hub::backup;
-use genesis_hub::clock::Clock;
-use genesis_hub::config::{DELIVERY_KID, Raw, Settings};
-use genesis_hub::random;
-use genesis_hub::serve;
-use genesis_hub::setup::{self, Wanted};
-use genesis_hub::store::Store;
-use genesis_hub::systemd::Systemd;
 use genesis_shared::chain::Chain;
 use genesis_shared::id::{Digest, KeyId};
 use rustix::process::Resource;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Interval;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -160,11 +161,13 @@ struct Serve {
 
 /// Sends log lines to stderr.
 pub fn log(cli: &Cli) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let filter: Option<Targets> = asked.and_then(|text| text.parse().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match cli.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => tracing_subscriber::registry().with(layer).with(filter).init(),
+        LogFormat::Json => tracing_subscriber::registry().with(layer.json()).with(filter).init(),
     }
 }
 

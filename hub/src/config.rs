@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use genesis_shared::first_boot::FirstBoot;
 use genesis_shared::id::{KeyId, WorkspaceId};
 use genesis_shared::limits::{
     HEARTBEAT_INTERVAL_S, LEASE_TTL_MS, METRICS_INTERVAL_S, POLL_WAIT_S_MAX, RECONCILE_INTERVAL_S,
@@ -13,8 +14,8 @@ use genesis_shared::limits::{
 use genesis_shared::wire::AgentConfig;
 use serde::Deserialize;
 
-use crate::store::prune::Retention;
 use crate::rate::Rate;
+use crate::store::prune::Retention;
 
 /// Name that the delivery key gets where nothing else is said; the trust root must list it under the same name.
 pub const DELIVERY_KID: &str = "hub-1";
@@ -112,6 +113,8 @@ pub struct Raw {
     pub tls_cert: Option<PathBuf>,
     /// TLS key, PEM; default is the one that `init` made.
     pub tls_key: Option<PathBuf>,
+    /// What new droplets are given as user-data.
+    pub first_boot: Option<FirstBoot>,
 }
 
 /// What the hub runs with; every value is usable.
@@ -159,6 +162,8 @@ pub struct Settings {
     pub slow_client: Duration,
     /// Time that running requests get when the hub stops.
     pub stop_grace: Duration,
+    /// What new droplets are given as user-data, and the hub's own authority (PEM) in it.
+    pub first_boot: Option<(FirstBoot, Option<String>)>,
 }
 
 /// Why the configuration cannot be used.
@@ -173,6 +178,9 @@ pub enum ConfigError {
     /// A value that cannot work.
     #[error("configuration: {0}")]
     Value(String),
+    /// The authority of `[first_boot]` cannot be read.
+    #[error("configuration: first_boot.hub_ca_file {0} cannot be read")]
+    Authority(PathBuf, #[source] std::io::Error),
 }
 
 impl Raw {
@@ -190,7 +198,7 @@ impl Settings {
     /// Fills in the defaults and checks what was given.
     ///
     /// # Errors
-    /// [`ConfigError::Value`].
+    /// [`ConfigError::Value`], [`ConfigError::Authority`].
     pub fn new(data_dir: &Path, listen: SocketAddr, raw: Raw) -> Result<Self, ConfigError> {
         let seconds = |name: &str, value: Option<u64>, default: u64, max: u64| match value.unwrap_or(default) {
             value if (1..=max).contains(&value) => Ok(value),
@@ -250,6 +258,7 @@ impl Settings {
         }
         let slow = seconds("slow_client_s", raw.slow_client_s, SLOW_CLIENT_S, 600)?;
         let watch = seconds("tls_watch_interval_s", raw.tls_watch_interval_s, TLS_WATCH_INTERVAL_S, DAY_S)?;
+        let first_boot = raw.first_boot.map(with_authority).transpose()?;
         let kid = raw.delivery_kid.as_deref().unwrap_or(DELIVERY_KID);
         let sweep = seconds("sweep_interval_s", raw.sweep_interval_s, SWEEP_INTERVAL_S, 3600)?;
         let grace = seconds("stop_grace_s", raw.stop_grace_s, STOP_GRACE_S, 600)?;
@@ -275,8 +284,16 @@ impl Settings {
             sweep_interval: Duration::from_secs(sweep),
             slow_client: Duration::from_secs(slow),
             stop_grace: Duration::from_secs(grace),
+            first_boot,
         })
     }
+}
+
+/// Reads the authority once, so that a droplet is not registered and then left without its user-data.
+fn with_authority(first_boot: FirstBoot) -> Result<(FirstBoot, Option<String>), ConfigError> {
+    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| ConfigError::Authority(path.clone(), e));
+    let pem = first_boot.hub_ca_file.as_ref().map(read).transpose()?;
+    Ok((first_boot, pem))
 }
 
 #[cfg(test)]
@@ -309,6 +326,9 @@ mod tests {
         ] {
             assert!(settings(text).unwrap_err().to_string().contains(word), "{text}");
         }
+        let absent = "[first_boot]\nhub_url = 'https://hub'\nhub_ca_file = '/nowhere/ca.pem'\n\
+                      trust_root_digest = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'";
+        assert!(settings(absent).unwrap_err().to_string().contains("/nowhere/ca.pem"));
         assert!(toml::from_str::<Raw>("poll_wait = 1").is_err());
         assert!(toml::from_str::<Raw>("excluded_workspaces = ['ohio']").is_err());
     }

@@ -1,7 +1,8 @@
 //! The hub: queues signed bytes for droplets, paces their delivery and stores what they answer.
 //!
 //! Reading order: [`config`], [`queue`] (pure rules), [`store`] (what is durable), [`auth`], [`api`] (one file per
-//! resource), [`sweep`], [`serve`] (TLS, limits, graceful stop), [`setup`] (what `genesis-hub init` makes).
+//! resource), [`sweep`], [`serve`] (TLS, limits, graceful stop), [`setup`] (what `genesis-hub init` makes),
+//! [`cli`].
 //!
 //! **Invariant:** the hub holds bytes that it cannot forge. Its only private keys are the TLS key and the delivery key,
 //! which says "handed to this droplet just now" and nothing else; a stolen hub cannot make a command.
@@ -11,6 +12,7 @@ pub mod api;
 pub mod auth;
 pub mod backup;
 pub mod cached;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;

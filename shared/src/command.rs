@@ -15,6 +15,7 @@ use crate::limits::LOG_LINES_MAX;
 use crate::seal::Sealed;
 use crate::stack::{AddDomains, GetLogs, RemoveDomains, StackCommand};
 use crate::timestamp::Timestamp;
+use crate::update::UpdateAgent;
 
 /// How much harm an action can do; the trust root asks for a number of distinct signers per class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -198,6 +199,8 @@ pub enum Command {
     DeleteCredential(CredentialRef),
     /// Does something with the stack around n8n.
     Stack(StackCommand),
+    /// Puts another version of the agent in this one's place, on probation.
+    UpdateAgent(UpdateAgent),
 }
 
 /// Payload of `COLLECT_METRICS`.
@@ -368,12 +371,17 @@ fn command(action: &str, from: impl Source) -> Result<Command, CommandError> {
             wish.check().map_err(|why| CommandError::Payload { action, why })?;
             Ok(StackCommand::AddDomains(wish).into())
         }
+        Action::UpdateAgent => {
+            let wish: UpdateAgent = payload(action, from)?;
+            wish.check().map_err(|why| CommandError::Payload { action, why })?;
+            Ok(Command::UpdateAgent(wish))
+        }
         Action::RemoveTrackingDomain => {
             let wish: RemoveDomains = payload(action, from)?;
             wish.check().map_err(|why| CommandError::Payload { action, why })?;
             Ok(StackCommand::RemoveDomains(wish).into())
         }
-        Action::UpdateAgent | Action::Decommission => Err(CommandError::Unsupported(action)),
+        Action::Decommission => Err(CommandError::Unsupported(action)),
     }
 }
 
@@ -401,6 +409,7 @@ impl Command {
             Self::DeleteWorkflow(_) => Action::DeleteWorkflow,
             Self::DeleteCredential(_) => Action::DeleteCredential,
             Self::Stack(command) => command.action(),
+            Self::UpdateAgent(_) => Action::UpdateAgent,
         }
     }
 
@@ -419,7 +428,8 @@ impl Command {
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
             | Self::DeleteCredential(_)
-            | Self::Stack(_) => vec![],
+            | Self::Stack(_)
+            | Self::UpdateAgent(_) => vec![],
         }
     }
 
@@ -443,7 +453,8 @@ impl Command {
             | Self::DeactivateWorkflow(_)
             | Self::DeleteWorkflow(_)
             | Self::DeleteCredential(_)
-            | Self::Stack(_) => &[],
+            | Self::Stack(_)
+            | Self::UpdateAgent(_) => &[],
         }
     }
 

@@ -291,3 +291,15 @@ pub const MASS_SILENCE_SHARE: usize = 20;
 
 /// Fewer than this never are: a small fleet's first two failures must not freeze it.
 pub const MASS_SILENCE_MIN: usize = 10;
+/// Largest user-data of a new droplet: a quarter of what DigitalOcean takes (64 KiB), and what most other providers take.
+pub const USER_DATA_BYTES_MAX: usize = 16 * 1024;
+
+/// Largest binary of the agent that an update may bring: four times what it has.
+pub const AGENT_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// How long a new version of the agent may run until it must have proved itself: n8n need not be up for that, so a start
+/// (2 s) and a few tries to reach the hub; with the start of the old version it stays below a minute.
+pub const PROBATION_MS: u64 = 45_000;
+
+/// How long fetching a binary may take in all: 8 MiB at 30 KB/s.
+pub const AGENT_FETCH_S: u64 = 300;

@@ -301,6 +301,10 @@ pub struct ProvisioningToken {
     /// Fifteen minutes from now.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
     pub expires_at: Timestamp,
+    /// What to give to the provider as user-data; holds the token. Absent where the hub's configuration has no
+    /// `[first_boot]`, and in answers for a droplet that is there already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
 }
 
 /// A droplet as the hub knows it.

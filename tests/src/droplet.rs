@@ -74,6 +74,8 @@ impl Droplet {
             trust_root_digest: operator.pin,
             provisioning_token_file: Some(TOKEN_FILE.into()),
             ignore_quarantine: false,
+            block_metadata: false,
+            forget: None,
             labels: BTreeMap::new(),
             n8n: N8nSettings {
                 url: "http://n8n.sim".into(),

@@ -16,6 +16,7 @@ pub mod forced;
 pub mod fuzz;
 pub mod hub;
 pub mod kills;
+pub mod lab;
 pub mod n8n;
 pub mod operator;
 pub mod power;
@@ -29,6 +30,7 @@ pub mod stack;
 pub mod swaps;
 pub mod swarm;
 pub mod traffic;
+pub mod updates;
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};

@@ -75,14 +75,15 @@ impl Rig {
     /// Sets the scene with the agent's data folder on a file system of its own, of this many KiB (needs root).
     pub async fn with_small_disk(kib: u32) -> Self {
         let folder = TempDir::with_prefix("genesis-test-").unwrap();
-        let disk = folder.path().join("agent");
-        std::fs::create_dir(&disk).unwrap();
-        let options = format!("size={kib}k");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs", path(&disk)]).status().unwrap();
-        assert!(mount.success(), "a small tmpfs can be mounted (as root)");
+        Self::with_small_disk_and(folder, kib, binary("genesis-agent")).await
+    }
+
+    /// The same with any agent, or what stands for one.
+    pub async fn with_small_disk_and(folder: TempDir, kib: u32, agent_binary: PathBuf) -> Self {
+        let mounted = mount(&folder.path().join("agent"), kib);
         let n8n = N8n::start(Kind::StandIn, folder.path()).await;
-        let mut rig = Self::over(n8n, folder, binary("genesis-agent")).await;
-        rig.mounted = Some(Mounted(disk));
+        let mut rig = Self::over(n8n, folder, agent_binary).await;
+        rig.mounted = Some(mounted);
         rig
     }
 
@@ -302,6 +303,14 @@ impl Rig {
 /// Where the machine says which droplet it is, as cloud-init does.
 fn id_file(folder: &Path) -> PathBuf {
     folder.join("instance-id")
+}
+
+fn mount(disk: &Path, kib: u32) -> Mounted {
+    std::fs::create_dir(disk).unwrap();
+    let options = format!("size={kib}k");
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs", path(disk)]).status().unwrap();
+    assert!(mount.success(), "a small tmpfs can be mounted (as root)");
+    Mounted(disk.to_owned())
 }
 
 fn path(path: &Path) -> &str {

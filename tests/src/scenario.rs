@@ -1,6 +1,7 @@
 //! One scenario per kind of command: what is there before, what is asked, what must be there after.
 
 mod stack;
+pub mod update;
 
 use genesis_agent::sim::n8n::{Answer, CHANGE, Fault, Kind};
 use genesis_shared::command::{Action, Class, CommandWire};
@@ -38,6 +39,8 @@ pub struct Scenario {
     pub is_new: bool,
     /// Whether it plays on an n8n that cannot update credentials (before 2.7).
     pub is_old_n8n: bool,
+    /// Whether the new version of the agent does not prove itself.
+    pub is_rejected: bool,
     /// The host names beside the configured one, before and after; `None` on a droplet without a stack.
     pub hosts: Option<[&'static [&'static str]; 2]>,
     stack: Option<stack::Story>,
@@ -75,7 +78,8 @@ impl Scenario {
     /// What is asked of this recipient.
     pub fn commands_to(&self, recipient: Recipient) -> Vec<CommandWire> {
         let mut commands = (self.asked)(recipient);
-        if self.outcome == OutcomeState::Failed && self.stack.is_none() {
+        // An update is alone in its bundle, and fails by itself.
+        if self.outcome == OutcomeState::Failed && self.stack.is_none() && !self.is_rejected {
             commands.push(refused(recipient));
         }
         commands
@@ -124,6 +128,7 @@ impl Scenario {
         }
         self.check_hosts(droplet, what)?;
         self.check_stack(droplet, &before.stack, what)?;
+        self.check_agent(droplet, what)?;
         match droplet.outside.n8n.borrow().n8n.api_keys.len() {
             0 | 1 => Ok(()),
             keys => Err(Wrong::Doubled(format!("{what}: {keys} API keys"))),
@@ -142,7 +147,11 @@ impl Scenario {
             self.offer_images(&droplet);
             return droplet;
         }
-        if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) }
+        let droplet = if self.hosts.is_some() { Droplet::with_stack(7) } else { Droplet::new(7) };
+        if self.is_rejected {
+            droplet.outside.slots.reject("scripted");
+        }
+        droplet
     }
 
     /// The proxy serves the host names that it should, and would after a restart.
@@ -344,6 +353,7 @@ pub fn scenarios() -> Vec<Scenario> {
     spoiled.iter_mut().for_each(|scenario| scenario.is_small = TAKEN_BACK_IN_PAIRS.contains(&scenario.name.as_str()));
     scenarios.extend(spoiled);
     scenarios.extend(stack::scenarios());
+    scenarios.push(update::taken_back());
     scenarios
 }
 
@@ -357,8 +367,8 @@ fn scenario(
     // The actions are read off the commands.
     let actions = asked(nobody()).into_iter().map(|command| command.action).collect();
     let (name, outcome) = (name.to_owned(), OutcomeState::Succeeded);
-    let (is_new, is_old_n8n, hosts, stack) = (false, false, None, None);
-    Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, hosts, stack, earlier, asked, after }
+    let (is_new, is_old_n8n, is_rejected, hosts, stack) = (false, false, false, None, None);
+    Scenario { name, actions, outcome, is_small, is_new, is_old_n8n, is_rejected, hosts, stack, earlier, asked, after }
 }
 
 /// The scenarios that succeed.
@@ -508,6 +518,7 @@ pub fn good_scenarios() -> Vec<Scenario> {
                 Held::default,
             )
         },
+        update::good(),
         scenario(
             "a whole tenant at once",
             false,

@@ -21,8 +21,8 @@ use crate::operator::random;
 use crate::process::binary;
 use crate::rig::Rig;
 
-/// How long a stack may take to come up on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// How long anything may take on a busy machine; a swap alone may wait five minutes for a quiet moment.
+const PATIENCE: Duration = Duration::from_secs(480);
 
 /// The webhook whose workflow writes each request's id into the database.
 pub const LEDGER_PATH: &str = "ledger";

@@ -1,5 +1,7 @@
 //! How a droplet gets and keeps its place at the hub: handshake once, renewal by its identity key ever after.
 
+use std::path::Path;
+
 use data_encoding::HEXLOWER;
 use genesis_shared::audit::{Note, event};
 use genesis_shared::secret::Secret;
@@ -136,5 +138,22 @@ impl<W: World> Agent<W> {
         }
         tracing::info!("enrolled at the hub");
         Ok(Ok(token))
+    }
+
+    /// Removes what cloud-init kept of the user-data, and with it the spent token. cloud-init reads some of it until it is
+    /// done, at every boot, and may make it anew from what the metadata service still serves.
+    pub(super) fn forget_first_boot(&self) -> Result<(), Fatal> {
+        let Some(forget) = &self.settings.forget else { return Ok(()) };
+        let files = self.world.files();
+        let path = |path: &Path| path.display().to_string();
+        if files.read_outside(&path(&forget.once)).map_err(IdentityError::File)?.is_none() {
+            return Ok(());
+        }
+        for file in &forget.files {
+            if let Err(error) = files.remove_outside(&path(file)) {
+                tracing::warn!("{}", genesis_shared::chain::Chain(&error));
+            }
+        }
+        Ok(())
     }
 }

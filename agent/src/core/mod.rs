@@ -30,4 +30,5 @@ pub mod step;
 pub mod survival;
 pub mod swap;
 pub mod timer;
+pub mod update;
 pub mod workflow;

@@ -15,6 +15,7 @@ use crate::core::mapper::{self, Binding, Problem};
 use crate::core::stack::{StackRow, StackSettings};
 use crate::core::step::{CredentialRow, Step, StepError, WorkflowRow};
 use crate::core::swap::{self, StackStep};
+use crate::core::update;
 
 /// What is to be done, as the journal keeps it.
 ///
@@ -144,6 +145,11 @@ impl Planner<'_> {
                 Step::DeleteCredential { command, name: target.name.clone() }
             }
             Command::Stack(wish) => return self.stack(command, wish),
+            Command::UpdateAgent(wish) => {
+                self.must_be_alone("UPDATE_AGENT")?;
+                self.steps.extend(update::steps(command, wish));
+                return Ok(());
+            }
         };
         self.steps.push(step);
         Ok(())
@@ -154,10 +160,8 @@ impl Planner<'_> {
         let refuse = |code: &str, message: String| StepError { code: code.into(), message, retryable: false };
         let action = wish.action();
         let (Some(settings), row) = (self.stack.0, &self.stack.1) else { return Err(no_stack(action.name())) };
-        if wish.must_be_alone() && self.commands.len() > 1 {
-            let message =
-                format!("{action} must be the only command of its bundle; sign the others in one of their own");
-            return Err(refuse("must_be_alone", message));
+        if wish.must_be_alone() {
+            self.must_be_alone(action.name())?;
         }
         let refused = |(code, message): (&str, String)| refuse(code, message);
         if let Some(step) = domains::step(wish, settings, row) {
@@ -167,6 +171,15 @@ impl Planner<'_> {
         let steps = swap::steps(wish, |service| row.image(service, settings).cloned(), row).map_err(refused)?;
         self.steps.extend(steps.into_iter().map(|step| Step::Stack { command, step }));
         Ok(())
+    }
+
+    /// What ends in the middle of a process, or stops n8n, shares its bundle with nothing that would have to be undone.
+    fn must_be_alone(&self, action: &str) -> Result<(), StepError> {
+        if self.commands.len() == 1 {
+            return Ok(());
+        }
+        let message = format!("{action} must be the only command of its bundle; sign the others in one of their own");
+        Err(StepError { code: "must_be_alone".into(), message, retryable: false })
     }
 
     fn put_domains(&mut self, command: usize, step: StackStep) {

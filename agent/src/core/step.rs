@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::core::stack::StackRow;
 use crate::core::swap::StackStep;
+use crate::core::update::UpdateStep;
 
 /// One effect. It names the command of its bundle that it serves; whatever is secret stays sealed in that bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +111,13 @@ pub enum Step {
         /// What.
         step: StackStep,
     },
+    /// Does something with the agent itself.
+    Update {
+        /// Index of the command in its bundle.
+        command: usize,
+        /// What.
+        step: UpdateStep,
+    },
 }
 
 impl Step {
@@ -130,7 +138,8 @@ impl Step {
             | Self::ListState { command }
             | Self::Verify { command }
             | Self::CollectMetrics { command }
-            | Self::Stack { command, .. } => *command,
+            | Self::Stack { command, .. }
+            | Self::Update { command, .. } => *command,
         }
     }
 
@@ -152,6 +161,7 @@ impl Step {
             Self::Verify { .. } => "verify".to_owned(),
             Self::CollectMetrics { .. } => "collect_metrics".to_owned(),
             Self::Stack { step, .. } => step.title(),
+            Self::Update { step, .. } => step.title(),
         }
     }
 
@@ -166,6 +176,7 @@ impl Step {
             | Self::DeleteWorkflow { .. }
             | Self::DeleteCredential { .. } => true,
             Self::Stack { step, .. } => step.has_effect(),
+            Self::Update { step, .. } => step.has_effect(),
             // What it removes was never wanted.
             Self::RemoveDoubles { .. }
             | Self::NoteGeneration { .. }
@@ -207,7 +218,8 @@ impl Step {
             | Self::ListState { .. }
             | Self::Verify { .. }
             | Self::CollectMetrics { .. }
-            | Self::Stack { .. } => false,
+            | Self::Stack { .. }
+            | Self::Update { .. } => false,
         }
     }
 

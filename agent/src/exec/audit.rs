@@ -49,7 +49,8 @@ fn changed(running: &Running) -> BTreeMap<&'static str, Vec<String>> {
             | Step::Verify { .. }
             | Step::CollectMetrics { .. }
             // What became of a swap is in the outcome, which is an entry of its own.
-            | Step::Stack { .. } => continue,
+            | Step::Stack { .. }
+            | Step::Update { .. } => continue,
         };
         if output.answer["changed"] == true || output.removed.is_some() {
             changed.entry(name).or_default().push(thing);

@@ -21,6 +21,7 @@ mod sealed;
 mod stack;
 pub mod twice;
 mod undo;
+mod update;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -42,7 +42,8 @@ impl<W: World> Exec<'_, W> {
             | Step::ListState { .. }
             | Step::Verify { .. }
             | Step::CollectMetrics { .. }
-            | Step::Stack { .. } => Ok(Before::default()),
+            | Step::Stack { .. }
+            | Step::Update { .. } => Ok(Before::default()),
         }
     }
 

@@ -57,6 +57,7 @@ impl<W: World> Exec<'_, W> {
                 self.collect_metrics(wish).await
             }
             Step::Stack { command, step } => self.perform_stack(running, *command, step, known).await,
+            Step::Update { step, .. } => self.perform_update(command, step).await,
         }
     }
 

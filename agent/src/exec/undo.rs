@@ -25,6 +25,7 @@ impl<W: World> Exec<'_, W> {
             Step::DeleteWorkflow { key, .. } => Err(cannot_restore(&format!("workflow {key}"))),
             Step::DeleteCredential { name, .. } => Err(cannot_restore(&format!("credential {name}"))),
             Step::Stack { step, .. } => self.undo_stack(step, base).await,
+            Step::Update { step, .. } => self.undo_update(step).await,
             Step::RemoveDoubles { .. }
             | Step::NoteGeneration { .. }
             | Step::CheckReferences { .. }
@@ -149,7 +150,8 @@ impl<W: World> Exec<'_, W> {
                 | Command::ListState
                 | Command::Verify
                 | Command::CollectMetrics(_)
-                | Command::Stack(_) => {}
+                | Command::Stack(_)
+                | Command::UpdateAgent(_) => {}
             }
         }
         let sources = sources.into_iter();

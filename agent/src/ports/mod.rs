@@ -5,6 +5,7 @@
 #![allow(async_fn_in_trait, reason = "one task drives the agent; its futures need not be Send")]
 
 pub mod no_stack;
+pub mod slots;
 pub mod stack;
 
 use std::net::IpAddr;
@@ -226,6 +227,8 @@ pub trait HubLink {
     async fn handshake(&self, request: &HandshakeRequest) -> Result<HandshakeAnswer, EffectError>;
     /// Gets a new sidecar token for a JWT by the identity key. Permanent [`RENEWALS_USED_UP`] when it made too many.
     async fn renew(&self, droplet: &DropletId, assertion: String) -> Result<RenewAnswer, EffectError>;
+    /// Asks whether it is there, without a token. Transient if nothing that believably is the hub answers.
+    async fn reach(&self) -> Result<(), EffectError>;
     /// Reports health.
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError>;
     /// Waits up to `wait` for commands; an empty answer when none came.
@@ -287,6 +290,8 @@ pub trait World {
     type Names: Names;
     /// n8n's database.
     type Database: stack::Database;
+    /// The agent's own binaries.
+    type Slots: slots::Slots;
 
     /// n8n.
     fn workflows(&self) -> &Self::Workflows;
@@ -308,4 +313,6 @@ pub trait World {
     fn database(&self) -> &Self::Database;
     /// The domain name system.
     fn names(&self) -> &Self::Names;
+    /// The agent's own binaries.
+    fn slots(&self) -> &Self::Slots;
 }

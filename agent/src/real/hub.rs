@@ -113,6 +113,12 @@ impl HubLink for RealHub {
         self.post("/renew", None, &RenewRequest { assertion }).await
     }
 
+    async fn reach(&self) -> Result<(), EffectError> {
+        // Any answer will do, also that of a hub in trouble: it came over a connection that proved whose it is.
+        let url = format!("{}/healthz", self.base.trim_end_matches(SIDECAR_PATH));
+        self.client.get(url).timeout(CONNECT_TIMEOUT).send().await.map(drop).map_err(|e| unreachable_hub(&e))
+    }
+
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
         self.post("/heartbeat", Some(token), beat).await
     }

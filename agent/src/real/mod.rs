@@ -7,8 +7,11 @@ pub mod docker;
 pub mod files;
 pub mod host;
 pub mod hub;
+pub mod metadata;
 pub mod n8n;
 pub mod names;
+pub mod slots;
+pub mod systemd;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ pub struct RealWorld {
     proxy: Option<caddy::Caddy>,
     containers: Option<Rc<docker::Docker>>,
     database: Option<database::Postgres<docker::Docker>>,
+    slots: slots::RealSlots,
 }
 
 /// Why the ports cannot be set up.
@@ -41,6 +45,9 @@ pub enum SetupError {
     /// The HTTP client for the proxy cannot be made.
     #[error("cannot set up the connection to the proxy")]
     Proxy(#[source] reqwest::Error),
+    /// The HTTP client for updates cannot be made.
+    #[error("cannot set up the client for updates")]
+    Slots(#[source] reqwest::Error),
     /// The HTTP client for n8n cannot be made.
     #[error("cannot set up the connection to n8n")]
     N8n(#[source] reqwest::Error),
@@ -72,6 +79,7 @@ impl RealWorld {
             files,
             hub: hub::RealHub::new(&settings.hub_url, settings.hub_ca_file.as_deref())?,
             clock: clock::RealClock::default(),
+            slots: slots::RealSlots::new(&settings.data_dir).map_err(SetupError::Slots)?,
             entropy: clock::RealEntropy,
             proxy: settings.stack.as_ref().map(caddy::Caddy::new).transpose().map_err(SetupError::Proxy)?,
         })
@@ -89,6 +97,7 @@ impl World for RealWorld {
     type Proxy = Option<caddy::Caddy>;
     type Names = names::RealNames;
     type Database = Option<database::Postgres<docker::Docker>>;
+    type Slots = slots::RealSlots;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -116,6 +125,9 @@ impl World for RealWorld {
     }
     fn names(&self) -> &names::RealNames {
         &names::RealNames
+    }
+    fn slots(&self) -> &slots::RealSlots {
+        &self.slots
     }
     fn database(&self) -> &Self::Database {
         &self.database

@@ -341,6 +341,15 @@ impl HubLink for SimHub {
         }
     }
 
+    async fn reach(&self) -> Result<(), EffectError> {
+        self.crash.point().await;
+        if self.away.get() {
+            Err(EffectError::new(ErrorKind::Transient, "hub_unreachable", "scripted fault"))
+        } else {
+            Ok(())
+        }
+    }
+
     async fn heartbeat(&self, _token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
         self.heard().await?;
         self.beats.set(self.beats.get() + 1);

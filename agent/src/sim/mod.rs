@@ -11,6 +11,7 @@ pub mod hub;
 pub mod n8n;
 pub mod parts;
 pub mod proxy;
+pub mod slots;
 mod transport;
 
 use std::cell::RefCell;
@@ -22,6 +23,7 @@ pub use engine::SimEngine;
 pub use hub::SimHub;
 pub use parts::{SimClock, SimEntropy, SimFiles, SimHost};
 pub use proxy::{ProxyFault, SimNames, SimProxy};
+pub use slots::SimSlots;
 pub use transport::SimTransport;
 
 use genesis_shared::id::DropletId;
@@ -56,6 +58,8 @@ pub struct Outside {
     pub engine: Option<Rc<SimEngine>>,
     /// n8n's database, likewise.
     pub database: Option<SimDatabase>,
+    /// The agent's own binaries.
+    pub slots: Rc<SimSlots>,
     /// Which droplet the machine says it is; clones of it share this.
     pub host_says: Rc<RefCell<Option<DropletId>>>,
 }
@@ -71,6 +75,7 @@ impl Outside {
             hub: Rc::new(SimHub::new(entropy.clone(), clock.clone(), crash.clone())),
             proxy: Rc::new(SimProxy::new(crash.clone())),
             names: Rc::new(SimNames::new(ADDRESS, crash.clone())),
+            slots: Rc::new(SimSlots::new(crash.clone())),
             entropy,
             clock,
             crash,
@@ -126,6 +131,7 @@ impl World for SimWorld {
     type Proxy = SimProxy;
     type Names = SimNames;
     type Database = Option<SimDatabase>;
+    type Slots = SimSlots;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -150,6 +156,9 @@ impl World for SimWorld {
     }
     fn proxy(&self) -> &SimProxy {
         &self.outside.proxy
+    }
+    fn slots(&self) -> &SimSlots {
+        &self.outside.slots
     }
     fn names(&self) -> &SimNames {
         &self.outside.names

@@ -108,6 +108,14 @@ impl HubClient {
         self.call(Method::POST, "droplets", &[], Some(body)).await?.read()
     }
 
+    /// A new provisioning token for a droplet; earlier ones end.
+    ///
+    /// # Errors
+    /// As for every call.
+    pub async fn provisioning_token(&self, id: &DropletId) -> Result<ProvisioningToken, Error> {
+        self.call(Method::POST, &format!("droplets/{id}/provisioning-token"), &[], None).await?.read()
+    }
+
     /// One droplet.
     ///
     /// # Errors

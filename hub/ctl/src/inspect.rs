@@ -127,6 +127,7 @@ pub fn in_words(wire: &CommandWire) -> String {
         ) => format!(" {}", target.key),
         Ok(Command::DeleteCredential(target)) => format!(" {}", target.name),
         Ok(Command::Stack(command)) => stack_in_words(&command),
+        Ok(Command::UpdateAgent(wish)) => format!(" to {} ({} bytes) from {}", wish.sha256, wish.size, wish.url),
     };
     format!("{}{what}", wire.action)
 }

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`system`], [`error`], [`exit`], [`files`], [`keys`], [`sign`], [`ceremony`], [`succession`], [`access`],
 //! [`orders`], [`inspect`], [`sealing`],
-//! [`ignition`], [`client`], [`watch`], [`output`], [`progress`], [`cmd`], [`demo`].
+//! [`ignition`], [`first_boot`], [`client`], [`watch`], [`output`], [`progress`], [`cmd`], [`demo`].
 //!
 //! **Invariant:** [`sign`] is the only signer of bundles and trust roots in the whole project, and no part of the hub's
 //! server or of the agent may import this crate: a stolen hub cannot forge a command.
@@ -16,6 +16,7 @@ pub mod demo;
 pub mod error;
 pub mod exit;
 pub mod files;
+pub mod first_boot;
 pub mod ignition;
 pub mod inspect;
 pub mod keys;

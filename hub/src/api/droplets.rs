@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use genesis_shared::audit::event;
+use genesis_shared::first_boot::NewDroplet;
 use genesis_shared::id::{Digest, DropletId, WorkspaceId};
 use genesis_shared::life::ResumeRequest;
 use genesis_shared::report::Escrow;
@@ -57,7 +58,7 @@ pub struct Wanted {
     responses(
         (status = 201, body = ProvisioningToken),
         (status = 409, body = ErrorBody, description = "workspace_taken, droplet_taken"),
-        (status = 422, body = ErrorBody, description = "droplet_invalid")
+        (status = 422, body = ErrorBody, description = "droplet_invalid, first_boot_setting, user_data_too_large")
     ))]
 pub async fn create(
     State(hub): State<Hub>,
@@ -72,13 +73,15 @@ pub async fn create(
     }
     let (droplet_id, workspace) = (new.droplet_id.clone(), new.workspace_id);
     let provisioning_token = random::provisioning_token();
+    // Before it is registered: settings that do not fit it are refused without a trace.
+    let user_data = user_data(&hub, &new, &provisioning_token)?;
     let digest = Digest::of(provisioning_token.as_bytes());
     let (registered, expires_at) =
         hub.store.register_droplet(new, digest, operator.name.clone(), hub.clock.now()).await?;
     match registered {
         Registered::Yes => {
             tracing::info!(droplet = %droplet_id, %workspace, by = operator.name, "droplet registered");
-            Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at })))
+            Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at, user_data })))
         }
         Registered::WorkspaceTaken => {
             let message = format!("workspace {workspace} has a droplet; ask for a new token for that one instead");
@@ -106,7 +109,20 @@ pub async fn provisioning_token(
     let expires_at =
         hub.store.issue_provisioning_token(droplet_id.clone(), digest, operator.name, hub.clock.now()).await?;
     let expires_at = expires_at.ok_or_else(|| no_droplet(&droplet_id))?;
-    Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at })))
+    let user_data = None;
+    Ok((StatusCode::CREATED, Json(ProvisioningToken { droplet_id, provisioning_token, expires_at, user_data })))
+}
+
+fn user_data(hub: &Hub, new: &DropletCreate, token: &str) -> Result<Option<String>, ApiError> {
+    let Some((first_boot, pem)) = &hub.settings.first_boot else { return Ok(None) };
+    let droplet = NewDroplet {
+        workspace_id: new.workspace_id,
+        droplet_id: &new.droplet_id,
+        labels: &new.labels,
+        provisioning_token: token,
+        hub_ca_pem: pem.as_deref(),
+    };
+    first_boot.user_data(&droplet).map(Some).map_err(|e| ApiError::refused(e.code(), e.to_string()))
 }
 
 /// One droplet with its latest health report.

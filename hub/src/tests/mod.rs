@@ -5,6 +5,7 @@ mod api;
 mod audit;
 mod enrolment;
 mod excluded;
+mod first_boot;
 mod identity;
 mod input;
 mod jobs;

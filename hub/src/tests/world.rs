@@ -112,6 +112,11 @@ impl World {
     }
 
     pub async fn without_trust_root() -> Self {
+        Self::configured(|_| {}).await
+    }
+
+    /// With other settings than the tests' usual ones, and no trust root.
+    pub async fn configured(change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let start: Timestamp = START.parse().unwrap();
         let data_dir: PathBuf = dir.path().join("hub");
@@ -119,7 +124,9 @@ impl World {
             Wanted { data_dir: data_dir.clone(), hosts: vec![], tls: None, delivery_kid: "hub-1".parse().unwrap() };
         setup::init(&wanted, start).await.unwrap();
         let clock = Clock::manual(start);
-        let hub = Hub::open(settings(&data_dir), clock.clone()).unwrap();
+        let mut settings = settings(&data_dir);
+        change(&mut settings);
+        let hub = Hub::open(settings, clock.clone()).unwrap();
         let router = api::router(hub.clone());
         let mut world = Self {
             _dir: dir,

@@ -11,7 +11,9 @@ use genesis_agent::journal::{Journal, JournalError};
 use genesis_agent::ports::no_stack::NoStack;
 use genesis_agent::ports::{FileError, Host, HostSample, World};
 use genesis_agent::real::n8n::N8n;
-use genesis_agent::sim::{Outside, SimClock, SimEntropy, SimFiles, SimHost, SimNames, SimProxy, SimTransport};
+use genesis_agent::sim::{
+    Outside, SimClock, SimEntropy, SimFiles, SimHost, SimNames, SimProxy, SimSlots, SimTransport,
+};
 use genesis_shared::id::{Digest, DropletId, WorkspaceId};
 use genesis_shared::wire::Preflight;
 use tokio::sync::Notify;
@@ -100,6 +102,8 @@ impl FleetDroplet {
             trust_root_digest: pin,
             provisioning_token_file: Some(TOKEN_FILE.into()),
             ignore_quarantine: false,
+            block_metadata: false,
+            forget: None,
             labels: std::collections::BTreeMap::new(),
             n8n: n8n_settings(),
         };
@@ -262,6 +266,7 @@ impl World for FleetWorld {
     type Proxy = SimProxy;
     type Names = SimNames;
     type Database = NoStack;
+    type Slots = SimSlots;
 
     fn workflows(&self) -> &Self::Workflows {
         &self.workflows
@@ -289,6 +294,9 @@ impl World for FleetWorld {
     }
     fn names(&self) -> &SimNames {
         &self.outside.names
+    }
+    fn slots(&self) -> &SimSlots {
+        &self.outside.slots
     }
     fn database(&self) -> &NoStack {
         &NoStack

@@ -232,6 +232,11 @@ impl HubLink for Link {
         self.post("/renew", None, &RenewRequest { assertion }).await
     }
 
+    async fn reach(&self) -> Result<(), EffectError> {
+        // Only an update asks, and no fleet is updated yet.
+        std::future::ready(Ok(())).await
+    }
+
     async fn heartbeat(&self, token: &Secret<String>, beat: &Heartbeat) -> Result<HeartbeatAnswer, EffectError> {
         self.post("/heartbeat", Some(token), beat).await
     }

@@ -6,9 +6,10 @@ use std::path::Path;
 use super::super::JournalError;
 use super::audit::Owner;
 use super::{Connection, Journal, OpenFlags, Result, classify};
+use crate::core::update::JOURNAL_WRITES;
 
 /// The version of `schema.sql`.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = JOURNAL_WRITES;
 
 /// Before anything is read: it keeps the WAL index in this process's memory, so that there is no -shm file to lose.
 const EXCLUSIVE: &str = "PRAGMA locking_mode = EXCLUSIVE";

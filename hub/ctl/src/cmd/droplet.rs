@@ -6,19 +6,24 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use genesis_shared::id::{DropletId, WorkspaceId};
 use genesis_shared::life::ResumeRequest;
-use genesis_shared::wire::{DropletCreate, DropletView};
+use genesis_shared::wire::{DropletCreate, DropletView, ProvisioningToken};
 
 use super::{Global, wait};
 use crate::client;
 use crate::error::Error;
 use crate::files;
+use crate::first_boot::Fleet;
 use crate::output;
 use crate::progress::Progress;
 
 const ADD: &str = "\
 Example:
   genesisctl droplet add --workspace 0192f0a1-1111-7000-8000-000000000001 --droplet-id 4711 \\
-    --region fra1 --label ring=canary --token-out token";
+    --region fra1 --label ring=canary --token-out token
+  genesisctl droplet add --workspace 0192f0a1-1111-7000-8000-000000000001 --droplet-id 4711 --user-data >ud.yaml
+
+The user-data is rendered by the hub, if its configuration has [first_boot], or here from --first-boot FILE with the same
+keys; then the pin of the trust root in it is yours. It holds the token, which is used once and ends after 15 minutes.";
 
 const RESUME: &str = "\
 Example:
@@ -34,6 +39,12 @@ pub(super) enum Verb {
     /// Register a droplet and get its one-time provisioning token
     #[command(after_help = ADD)]
     Add(Add),
+    /// Get a new provisioning token for a droplet that has to enrol again; earlier ones end
+    #[command(after_help = "Example:\n  genesisctl droplet token 4711")]
+    Token {
+        /// The droplet
+        id: DropletId,
+    },
     /// List droplets
     #[command(after_help = "Example:\n  genesisctl droplet list --state ACTIVE_HEALTHY --label ring=canary")]
     List {
@@ -87,6 +98,15 @@ pub(super) struct Add {
     /// Write the provisioning token into this new private file instead of printing it
     #[arg(long, value_name = "FILE")]
     token_out: Option<PathBuf>,
+    /// Print the user-data for the provider, and nothing else
+    #[arg(long, conflicts_with = "token_out")]
+    user_data: bool,
+    /// Render here, from this file, what the droplet is given
+    #[arg(long, value_name = "FILE")]
+    first_boot: Option<PathBuf>,
+    /// Write the agent's configuration into this new file, for a droplet that is set up by hand
+    #[arg(long, value_name = "FILE", requires = "first_boot")]
+    config_out: Option<PathBuf>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -99,6 +119,14 @@ fn label(text: &str) -> Result<(String, String), String> {
 pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
     match verb {
         Verb::Add(args) => add(args, global),
+        Verb::Token { id } => {
+            let client = global.client()?;
+            let progress = Progress::start("asking the hub");
+            let answer = wait(client.provisioning_token(&id))?;
+            drop(progress);
+            global.output.result(&answer, token_text);
+            Ok(())
+        }
         Verb::List { state, region, label } => {
             let client = global.client()?;
             let label = label.map(|(name, value)| format!("{name}={value}"));
@@ -134,9 +162,10 @@ pub(super) fn run(verb: Verb, global: &Global) -> Result<(), Error> {
 fn add(args: Add, global: &Global) -> Result<(), Error> {
     let client = global.client()?;
     // Before the call: a token that could not be stored would be lost.
-    if let Some(path) = args.token_out.as_ref().filter(|path| path.exists()) {
+    if let Some(path) = args.token_out.iter().chain(&args.config_out).find(|path| path.exists()) {
         return Err(Error::Exists(path.clone()));
     }
+    let fleet = args.first_boot.as_deref().map(Fleet::read).transpose()?;
     let create = DropletCreate {
         workspace_id: args.workspace,
         droplet_id: args.droplet_id,
@@ -144,18 +173,43 @@ fn add(args: Add, global: &Global) -> Result<(), Error> {
         region: args.region,
         labels: args.labels.into_iter().collect::<BTreeMap<_, _>>(),
     };
+    // Likewise: what cannot be rendered is refused before a token is spent on it.
+    let config = fleet.as_ref().map(|fleet| fleet.user_data(&create, "").and(fleet.agent_toml(&create))).transpose()?;
     let progress = Progress::start("registering the droplet");
     let mut answer = wait(client.add_droplet(&create))?;
     drop(progress);
+    if let (Some(path), Some(config)) = (&args.config_out, config) {
+        files::create_private(path, config.as_bytes())?;
+    }
+    if let Some(fleet) = &fleet {
+        answer.user_data = Some(fleet.user_data(&create, &answer.provisioning_token)?);
+    }
+    if args.user_data {
+        let Some(text) = answer.user_data else { return Err(no_user_data(&answer.provisioning_token)) };
+        output::line(text.trim_end());
+        return Ok(());
+    }
+    // It holds the token too, and nobody asked for it.
+    answer.user_data = None;
     if let Some(path) = &args.token_out {
         files::create_private(path, format!("{}\n", answer.provisioning_token).as_bytes())?;
         answer.provisioning_token = format!("(in {})", path.display());
     }
-    global.output.result(&answer, |answer| {
-        let (id, token, until) = (&answer.droplet_id, &answer.provisioning_token, answer.expires_at);
-        format!("droplet  {id}\ntoken    {token}\nexpires  {until} (used once, shown once)")
-    });
+    global.output.result(&answer, token_text);
     Ok(())
+}
+
+fn token_text(answer: &ProvisioningToken) -> String {
+    let (id, token, until) = (&answer.droplet_id, &answer.provisioning_token, answer.expires_at);
+    format!("droplet  {id}\ntoken    {token}\nexpires  {until} (used once, shown once)")
+}
+
+/// The droplet is registered by then; its token must not be lost with the error.
+fn no_user_data(token: &str) -> Error {
+    let why = format!(
+        "the hub's configuration has no [first_boot]; name a file with --first-boot. The droplet is registered, its token is {token}"
+    );
+    Error::Argument { what: "--user-data".into(), why }
 }
 
 fn table(droplets: &[DropletView]) -> String {

@@ -3,6 +3,7 @@
 mod attack;
 mod compose;
 mod crash_proofs;
+mod first_boot;
 mod fleet;
 mod fuzz;
 mod hub_kills;
@@ -12,6 +13,7 @@ mod mapper;
 mod memory;
 mod power_cut;
 mod queue;
+mod self_update;
 mod siege;
 mod simulate;
 mod stack_memory;
@@ -89,6 +91,14 @@ enum Bench {
         after_help = "Example: genesis-bench queue --jobs 100000\nBullMQ: GENESIS_BULLMQ names a folder with node_modules/bullmq; redis-server must be on the PATH."
     )]
     Queue(queue::Options),
+    /// An empty droplet of the lab until the tenant's workflows run.
+    #[command(
+        after_help = "Example: genesis-bench first-boot\nLab, engine and images: GENESIS_LAB, DOCKER_HOST, GENESIS_IMAGE_N8N, GENESIS_IMAGE_POSTGRES, GENESIS_IMAGE_CADDY. GENESIS_BINARIES: a folder with other binaries than this build's."
+    )]
+    FirstBoot,
+    /// Updates of the agent that fail in every way: none may leave a droplet without an agent.
+    #[command(after_help = "Example: genesis-bench self-update --failures 200")]
+    SelfUpdate(self_update::Options),
     /// Mutated bundles, roots, grants, tokens and messages: none may panic or be accepted.
     #[command(after_help = "Example: genesis-bench fuzz --inputs 1000000 --seed 7")]
     Fuzz(fuzz::Options),
@@ -115,6 +125,8 @@ fn main() -> ExitCode {
         Bench::HubKills(options) => hub_kills::run(&options),
         Bench::Queue(options) => queue::run(&options),
         Bench::Fleet(options) => fleet::run(&options),
+        Bench::FirstBoot => first_boot::run(),
+        Bench::SelfUpdate(options) => self_update::run(&options),
         Bench::Fuzz(options) => fuzz::run(&options),
     };
     match measured {

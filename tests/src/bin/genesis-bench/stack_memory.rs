@@ -82,7 +82,9 @@ async fn table(rig: &StackRig) -> Table {
         let owner = match name.trim() {
             "dockerd" | "containerd" => Some(name.trim()),
             // One for each container of this stack.
-            "containerd-shim" if children(pid).iter().any(|child| roots.contains_key(child)) => Some("containerd-shims"),
+            "containerd-shim" if children(pid).iter().any(|child| roots.contains_key(child)) => {
+                Some("containerd-shims")
+            }
             _ => ancestor(pid, &roots),
         };
         if let Some(owner) = owner {
@@ -120,6 +122,7 @@ fn ancestor(mut pid: u32, roots: &BTreeMap<u32, &'static str>) -> Option<&'stati
 
 fn proportional(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }
