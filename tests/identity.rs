@@ -161,6 +161,18 @@ async fn what_was_accepted_before_a_quarantine_and_not_begun_waits_for_its_end()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_droplet_has_the_same_keys_in_every_life() {
+    let _deadline = deadline();
+    let droplet = Droplet::new(7);
+    let keys = || droplet.outside.hub.enrolled().map(|request| (request.identity_key, request.sealing_key));
+    recipient(&droplet).await;
+    let first = keys().unwrap();
+    droplet.outside.hub.forget();
+    droplet.new_token();
+    assert_eq!(droplet.while_running(wait_for(|| async { keys() })).await, first);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_folder_that_runs_on_another_droplet_than_its_own_changes_nothing_whatever_the_hub_says() {
     let _deadline = deadline();
     let droplet = Droplet::new(4);
