@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use genesis_agent::agent::by_hand::ByHand;
+use genesis_agent::sim::n8n::{Fault, Kind as FaultKind};
 use genesis_shared::command::CommandWire;
 use genesis_shared::life::ResumeRequest;
 use genesis_shared::report::{CommandResult, OutcomeState, Record};
@@ -17,7 +18,7 @@ use genesis_shared::wire::{DropletView, EventView, JobState};
 use genesis_tests::droplet::{Droplet, wait_for};
 use genesis_tests::n8n::Kind;
 use genesis_tests::rig::Rig;
-use genesis_tests::scenario::{recipient, small_tenant};
+use genesis_tests::scenario::{deploy, inject, recipient, small_tenant};
 use genesis_tests::{deadline, until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -129,6 +130,46 @@ async fn a_hub_that_hands_out_a_change_in_quarantine_is_refused_by_the_agent_its
     assert!(droplet.is_empty());
     hub.set_quarantined(false);
     assert_eq!(droplet.run(commands).await.state, OutcomeState::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_accepted_before_a_quarantine_and_not_begun_waits_for_its_end() {
+    let _deadline = deadline();
+    let droplet = Droplet::new(6);
+    let hub = &droplet.outside.hub;
+    let to = recipient(&droplet).await;
+    let slow = Fault::once("POST", "/api/v1/credentials", FaultKind::Delay(Duration::from_secs(50)));
+    droplet.outside.n8n.borrow_mut().faults.push(slow);
+    let count = || droplet.outside.n8n.borrow().n8n.workflows.len();
+    let scene = async {
+        let (first, second) = (droplet.push(vec![inject(to, "one")]), droplet.push(vec![deploy("one")]));
+        wait_for(|| async { (!droplet.outside.n8n.borrow().n8n.credentials.is_empty()).then_some(()) }).await;
+        hub.set_quarantined(true);
+        wait_for(|| async { hub.last_beat().filter(|beat| beat.state == "QUARANTINED") }).await;
+        tokio::time::sleep(DAY / 4).await;
+        assert_eq!(count(), 0, "the one that had begun has ended, the other one has not begun");
+        hub.set_quarantined(false);
+        assert_eq!(droplet.result(first).await.state, OutcomeState::Succeeded);
+        assert_eq!(droplet.result(second).await.state, OutcomeState::Succeeded);
+    };
+    let agent = droplet.agent();
+    tokio::select! {
+        ended = agent.run() => panic!("the agent ended: {ended:?}"),
+        () = scene => {}
+    }
+    assert_eq!(count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_droplet_has_the_same_keys_in_every_life() {
+    let _deadline = deadline();
+    let droplet = Droplet::new(7);
+    let keys = || droplet.outside.hub.enrolled().map(|request| (request.identity_key, request.sealing_key));
+    recipient(&droplet).await;
+    let first = keys().unwrap();
+    droplet.outside.hub.forget();
+    droplet.new_token();
+    assert_eq!(droplet.while_running(wait_for(|| async { keys() })).await, first);
 }
 
 #[tokio::test(start_paused = true)]

@@ -128,6 +128,20 @@ async fn a_droplet_restored_from_a_snapshot_is_quarantined_by_its_first_word_and
     assert_eq!((&beat["quarantined"], &beat["work_waiting"]), (&json!(true), &json!(false)));
     // However often it starts again, and though it has overtaken the old journal meanwhile.
     assert_eq!(life(&world, &droplet, "3", 9).jobs().await, (vec![], true));
+    // Whatever the first word of a new life is: an agent that heard otherwise would go on.
+    assert_eq!(life(&world, &droplet, "4", 9).beat(9).await["quarantined"], true);
+}
+
+#[tokio::test]
+async fn a_resumed_droplet_that_starts_again_before_it_has_reported_anything_is_not_quarantined_once_more() {
+    let world = World::new().await;
+    let droplet = world.enrol("d1").await;
+    life(&world, &droplet, "1", 0).deliver(&[(1, event("a")), (2, event("b")), (3, event("c"))]).await.ok();
+    assert!(life(&world, &droplet, "2", 1).jobs().await.1);
+    resume(&world, json!({"reason": "restored the backup of Monday"})).await.ok();
+    // Its journal is as old as it was when an operator vouched for it.
+    assert!(!life(&world, &droplet, "3", 1).jobs().await.1);
+    assert!(!is_quarantined(&world).await);
 }
 
 #[tokio::test]
