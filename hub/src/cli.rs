@@ -36,6 +36,9 @@ Examples:
 
 Logs go to stderr; RUST_LOG chooses what is logged (default: info). No token, secret or bundle is ever logged.";
 
+/// Threads for what blocks: the store's readers, and room for the ends of the process.
+const BLOCKING_THREADS_MAX: usize = 8;
+
 /// The hub of the Genesis control plane: queues signed bundles for droplets and stores what they answer.
 #[derive(Debug, Parser)]
 #[command(name = "genesis-hub", version, after_help = AFTER_HELP)]
@@ -172,7 +175,9 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Serve(serve) => serve_until_signal(serve).await,
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // The store's few readers are all that blocks; each thread beyond them would keep memory of its own.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build();
     let outcome = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(work));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -251,6 +256,7 @@ async fn serve_until_signal(args: Serve) -> Result<(), Failure> {
     raw.tls_cert = args.tls_cert.or(raw.tls_cert);
     raw.tls_key = args.tls_key.or(raw.tls_key);
     let settings = Settings::new(&args.data_dir, args.listen, raw)?;
+    serve::raise_file_limit(settings.connections_max);
     // Before it listens: a signal that comes right after the line on stdout must not kill it.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let running = serve::start(settings).await?;

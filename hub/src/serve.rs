@@ -11,6 +11,7 @@ use genesis_shared::chain::Chain;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -34,6 +35,9 @@ use crate::{pace, rollouts, watching};
 const STREAMS_MAX: u32 = 64;
 /// Pause after an `accept` that failed, most likely because the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Open files that are none of the connections: the database with its readers, logs, the runtime's own.
+const OTHER_FILES: u64 = 64;
 
 /// A running hub.
 #[derive(Debug)]
@@ -130,6 +134,23 @@ pub async fn start_with(settings: Settings, clock: Clock) -> Result<Running, Ser
         closed
     });
     Ok(Running { addr, hub, task })
+}
+
+/// Takes as many open files as the system lets this process have, and says so where connections would need more.
+pub fn raise_file_limit(connections_max: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if files < (connections_max as u64).saturating_add(OTHER_FILES) {
+        tracing::warn!(
+            files,
+            connections_max,
+            "fewer open files are allowed than connections (LimitNOFILE, ulimit -n)"
+        );
+    }
 }
 
 fn lock(data_dir: &Path) -> Result<File, ServeError> {

@@ -19,7 +19,11 @@ use serde_json::json;
 /// Each second one JSON object on stdout tells how many requests were answered. For trying things out only: what such an
 /// agent is asked it does not do, and what was signed it does not verify.
 #[derive(Parser)]
-#[command(name = "genesis-fleet", version, after_help = "Example:\n  genesis-fleet --hub 127.0.0.1:8443 --ca ca.pem --agents 1000 --failing 2 --flapping 5")]
+#[command(
+    name = "genesis-fleet",
+    version,
+    after_help = "Example:\n  genesis-fleet --hub 127.0.0.1:8443 --ca ca.pem --agents 1000 --failing 2 --flapping 5"
+)]
 struct Args {
     /// The hub; its certificate has to be for this address.
     #[arg(long)]
