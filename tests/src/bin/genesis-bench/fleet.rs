@@ -95,12 +95,12 @@ async fn everybody_is_heard(swarm: &Swarm, began: std::time::Instant) -> Result<
 async fn commands(stage: &Stage, swarm: &Swarm, options: &Options, figures: &mut Value) -> Result<(), Failure> {
     let mut waits = singles(stage, swarm, options.pushes).await?;
     waits.sort();
-    let at = |share: f64| {
-        let index = (share * waits.len() as f64) as usize;
-        waits.get(index.min(waits.len().saturating_sub(1))).map_or(0.0, |wait| round(wait.as_secs_f64() * 1000.0))
+    let at = |percent: usize| {
+        let index = (waits.len() * percent / 100).min(waits.len().saturating_sub(1));
+        waits.get(index).map_or(0.0, |wait| round(wait.as_secs_f64() * 1000.0))
     };
-    figures["push_to_journal_ms_p50"] = at(0.5).into();
-    figures["push_to_journal_ms_p99"] = at(0.99).into();
+    figures["push_to_journal_ms_p50"] = at(50).into();
+    figures["push_to_journal_ms_p99"] = at(99).into();
     say(&figures.to_string());
     // What 200 starts a second allow; nothing else holds agents back that are done at once.
     let ideal = options.agents.div_ceil(STARTS_PER_S);
