@@ -17,7 +17,6 @@ use crate::systemd::Systemd;
 use clap::{Parser, Subcommand, ValueEnum};
 use genesis_shared::chain::Chain;
 use genesis_shared::id::{Digest, KeyId};
-use rustix::process::Resource;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Interval;
@@ -43,6 +42,9 @@ certificate anew, which is also done when its files change. Under systemd (Type=
 alive (WatchdogSec=) and stopping.
 
 Logs go to stderr; RUST_LOG chooses what is logged (default: info). No token, secret or bundle is ever logged.";
+
+/// Threads for what blocks: the store's readers, and room for the ends of the process.
+const BLOCKING_THREADS_MAX: usize = 8;
 
 /// The hub of the Genesis control plane: queues signed bundles for droplets and stores what they answer.
 #[derive(Debug, Parser)]
@@ -182,7 +184,9 @@ pub fn run(cli: Cli) -> ExitCode {
             Command::Serve(serve) => serve_until_signal(serve).await,
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // The store's few readers are all that blocks; each thread beyond them would keep memory of its own.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build();
     let outcome = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(work));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -261,10 +265,10 @@ async fn serve_until_signal(args: Serve) -> Result<(), Failure> {
     raw.tls_cert = args.tls_cert.or(raw.tls_cert);
     raw.tls_key = args.tls_key.or(raw.tls_key);
     let settings = Settings::new(&args.data_dir, args.listen, raw)?;
+    serve::raise_file_limit(settings.connections_max);
     // Before it listens: a signal that comes right after the line on stdout must not kill it.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
-    raise_limit(settings.connections_max);
     let systemd = Systemd::from_environment();
     let running = serve::start(settings).await?;
     print(&json!({"listening": running.addr.to_string(), "metrics": running.metrics_addr.map(|a| a.to_string())}))?;
@@ -295,24 +299,6 @@ async fn tick(clock: &mut Option<Interval>) {
     match clock {
         Some(clock) => drop(clock.tick().await),
         None => std::future::pending().await,
-    }
-}
-
-/// Takes the file descriptors that the system would give: the limit at first is commonly 1,024.
-fn raise_limit(connections: usize) {
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of file descriptors stays as it is");
-    }
-    // Beside connections there are the database, logs, standard streams.
-    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(64);
-    if let Some(maximum) = limit.maximum.filter(|maximum| *maximum < wanted) {
-        tracing::warn!(
-            maximum,
-            connections_max = connections,
-            "the system gives too few file descriptors for that many connections; set LimitNOFILE in the unit"
-        );
     }
 }
 

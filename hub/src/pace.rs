@@ -1,5 +1,6 @@
 //! The governor at work: polls take their turn through it, and what may start later starts when its time comes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct Pace {
     governor: Mutex<Governor>,
     /// Told when something waits for nothing but time.
     pump: Notify,
+    /// Whether any job has moved since this was asked last.
+    has_moved: AtomicBool,
 }
 
 impl Pace {
@@ -34,7 +37,7 @@ impl Pace {
                 governor.found_start(at);
             }
         }
-        Self { governor: Mutex::new(governor), pump: Notify::new() }
+        Self { governor: Mutex::new(governor), pump: Notify::new(), has_moved: AtomicBool::new(true) }
     }
 
     fn governor(&self) -> MutexGuard<'_, Governor> {
@@ -50,6 +53,11 @@ impl Pace {
     /// A sign of life of a droplet.
     pub fn alive(&self, workspace: WorkspaceId, now: Timestamp) {
         self.governor().alive(workspace, now);
+    }
+
+    /// Whether any job has moved since this was asked last.
+    pub fn has_moved(&self) -> bool {
+        self.has_moved.swap(false, Ordering::Relaxed)
     }
 
     /// What the governor goes by, and how each queue is doing.
@@ -130,6 +138,7 @@ impl Hub {
             }
         }
         if !moved.is_empty() {
+            self.pace.has_moved.store(true, Ordering::Relaxed);
             self.dispatch();
         }
     }

@@ -11,7 +11,7 @@ use crate::rollout::Wish;
 use crate::store::StoreError;
 use crate::store::rollouts::{Advanced, SteeredRollout};
 
-/// Between two looks. A wave follows its answers so much later at most, and so does an abort; what runs a bad bundle
+/// Between two looks while answers come. A wave follows its answers so much later at most, and so does an abort; what runs a bad bundle
 /// meanwhile is bounded by what is in flight.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -22,7 +22,8 @@ pub async fn run(hub: Hub) {
     loop {
         tokio::select! {
             biased;
-            _ = ticks.tick() => hub.advance_rollouts().await,
+            // Counting costs something; without answers time alone changes things, and the sweep looks after that.
+            _ = ticks.tick() => if hub.pace.has_moved() { hub.advance_rollouts().await },
             () = hub.stopped() => return,
         }
     }

@@ -11,6 +11,7 @@ use genesis_shared::chain::Chain;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -37,6 +38,9 @@ const STREAMS_MAX: u32 = 64;
 const SCRAPERS_MAX: usize = 16;
 /// Pause after an `accept` that failed, most likely because the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Open files that are none of the connections: the database with its readers, logs, the runtime's own.
+const OTHER_FILES: u64 = 64;
 
 /// A running hub.
 #[derive(Debug)]
@@ -152,6 +156,23 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// Takes as many open files as the system lets this process have, and says so where connections would need more.
+pub fn raise_file_limit(connections_max: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if files < (connections_max as u64).saturating_add(OTHER_FILES) {
+        tracing::warn!(
+            files,
+            connections_max,
+            "fewer open files are allowed than connections (LimitNOFILE, ulimit -n)"
+        );
+    }
 }
 
 fn lock(data_dir: &Path) -> Result<File, ServeError> {

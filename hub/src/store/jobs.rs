@@ -164,6 +164,10 @@ impl Store {
                 Err(illegal) => return Ok(Steered::Refused(illegal)),
             };
             save(db, found.number, &job, now)?;
+            if event == Event::Requeue {
+                // Somebody wants it now.
+                db.prepare_cached("UPDATE job SET retry_at = 0 WHERE number = ?")?.execute([found.number])?;
+            }
             let name = if event == Event::Cancel { event::JOB_CANCELLED } else { event::JOB_REQUEUED };
             audit::note(db, name, json!({"job": id, "workspace": found.workspace, "by": by}), now)?;
             let view = one(db, id)?.ok_or_else(|| StoreError::Broken(format!("job {id} is gone")))?;

@@ -28,6 +28,9 @@ const BUSY_MS: u64 = 5_000;
 /// again and again.
 const STATEMENTS_KEPT: usize = 128;
 
+/// Page cache of a reader in KiB.
+const READER_CACHE_KIB: i64 = 256;
+
 /// What a column read gives.
 pub(super) type ColumnResult<T> = Result<T, Error>;
 
@@ -87,6 +90,8 @@ fn keep_statements(conn: &Conn) -> Result<(), StoreError> {
 pub(super) fn open_reader(path: &Path) -> Result<Conn, StoreError> {
     let conn = Conn::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     conn.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    // A look reads a few pages, and the system caches the file anyway.
+    conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     keep_statements(&conn)?;
     Ok(conn)
 }

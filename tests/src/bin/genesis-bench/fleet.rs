@@ -95,12 +95,12 @@ async fn everybody_is_heard(swarm: &Swarm, began: std::time::Instant) -> Result<
 async fn commands(stage: &Stage, swarm: &Swarm, options: &Options, figures: &mut Value) -> Result<(), Failure> {
     let mut waits = singles(stage, swarm, options.pushes).await?;
     waits.sort();
-    let at = |share: f64| {
-        let index = (share * waits.len() as f64) as usize;
-        waits.get(index.min(waits.len().saturating_sub(1))).map_or(0.0, |wait| round(wait.as_secs_f64() * 1000.0))
+    let at = |percent: usize| {
+        let index = (waits.len() * percent / 100).min(waits.len().saturating_sub(1));
+        waits.get(index).map_or(0.0, |wait| round(wait.as_secs_f64() * 1000.0))
     };
-    figures["push_to_journal_ms_p50"] = at(0.5).into();
-    figures["push_to_journal_ms_p99"] = at(0.99).into();
+    figures["push_to_journal_ms_p50"] = at(50).into();
+    figures["push_to_journal_ms_p99"] = at(99).into();
     say(&figures.to_string());
     // What 200 starts a second allow; nothing else holds agents back that are done at once.
     let ideal = options.agents.div_ceil(STARTS_PER_S);
@@ -108,12 +108,16 @@ async fn commands(stage: &Stage, swarm: &Swarm, options: &Options, figures: &mut
     figures["governed_s"] = round(everybody(stage, swarm, patience).await?).into();
     figures["governed_ideal_s"] = ideal.into();
     say(&figures.to_string());
-    let open = json!({"starts_per_s": 100_000, "ignition": 1_000_000, "security": 1_000_000, "reboot": 1_000_000,
-        "template": 1_000_000, "health": 1_000_000, "metric": 1_000_000});
-    stage.client.set_limits(&open).await?;
+    stage.client.set_limits(&open_limits()).await?;
     figures["fanout_s"] = round(everybody(stage, swarm, patience).await?).into();
     figures["redelivered"] = swarm.ledger.redelivered().into();
     Ok(())
+}
+
+/// Limits that hold nothing back.
+pub fn open_limits() -> Value {
+    json!({"starts_per_s": 100_000, "ignition": 1_000_000, "security": 1_000_000, "reboot": 1_000_000,
+        "template": 1_000_000, "health": 1_000_000, "metric": 1_000_000})
 }
 
 /// Pushes one bundle to everybody; seconds until every result is confirmed by the hub.

@@ -150,10 +150,11 @@ async fn enrol(store: &Store, key: &genesis_shared::id::PublicKey, number: u32) 
         proof: String::new(),
     };
     let context = HandshakeContext { sidecar_token: Digest::of(&number.to_be_bytes()), peer_ip: None, now: wall() };
-    match store.handshake(request, context).await? {
-        Handshake::Enrolled(..) => Ok(Sender { droplet, workspace, enrolment: 1, epoch: Some("1".into()) }),
-        refused => Err(format!("{refused:?}").into()),
+    let answer = store.handshake(request, context).await?;
+    if !matches!(answer, Handshake::Enrolled(..)) {
+        return Err(format!("{answer:?}").into());
     }
+    Ok(Sender { droplet, workspace, enrolment: 1, epoch: Some("1".into()) })
 }
 
 fn bundle(scene: &Scene, first: u32) -> (Bundle, String) {
@@ -231,10 +232,9 @@ async fn fetch(store: &Store, sender: &Sender, seq: &mut u64) -> Result<usize, g
             records.push(OutboxRecord { seq: *seq, at, record });
         }
     }
-    match store.results(sender.clone(), records, at).await? {
-        Stored::UpTo(up_to, moved) if up_to == *seq && moved.len() == 2 * leased.len() => Ok(leased.len()),
-        other => Err(genesis_hub::store::StoreError::Broken(format!("{other:?}"))),
-    }
+    let stored = store.results(sender.clone(), records, at).await?;
+    let is_all = matches!(&stored, Stored::UpTo(up_to, moved) if *up_to == *seq && moved.len() == 2 * leased.len());
+    if is_all { Ok(leased.len()) } else { Err(genesis_hub::store::StoreError::Broken(format!("{stored:?}"))) }
 }
 
 fn result(job_id: JobId) -> CommandResult {

@@ -7,6 +7,7 @@ use genesis_tests::swarm::{Pace, Script, Stage, Swarm, now};
 use genesisctl::client;
 use serde_json::{Value, json};
 
+use super::fleet::open_limits;
 use super::{Failure, say};
 
 #[derive(clap::Args)]
@@ -31,11 +32,12 @@ pub fn run(options: &Options) -> Result<Value, Failure> {
 }
 
 async fn measure(options: &Options) -> Result<Value, Failure> {
-    // Open, so that jobs are under way everywhere when the hub dies.
     let mut stage = Stage::new("connections_max = 60000\n").await;
     let work = Duration::from_secs(4);
     let mut swarm = Swarm::enrol(&stage.client, &stage.way, options.agents, |_| Script::Prompt { work }).await?;
     say(&format!("{} enrolled", options.agents));
+    // Open, so that jobs are under way everywhere when the hub dies.
+    stage.client.set_limits(&open_limits()).await?;
     let began = now();
     swarm.start(Pace::USUAL, Duration::from_secs(30));
     all_heard(&swarm, began).await?;
