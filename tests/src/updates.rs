@@ -154,7 +154,7 @@ impl Story {
         let filler = self.rig.agent_dir().join("filler");
         if failing == Failing::DiskFull {
             // 12 MiB are left: enough for the journal, too few for what is padded to 20.
-            let free = rustix::fs::statvfs(&self.rig.agent_dir()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
+            let free = rustix::fs::statvfs(self.rig.agent_dir()).map(|disk| disk.f_bavail * disk.f_frsize).unwrap();
             std::fs::write(&filler, vec![1; usize::try_from(free.saturating_sub(12 << 20)).unwrap()]).unwrap();
         }
         let bundle = self.rig.operator.bundle(self.rig.workspace, vec![self.update(&served, &named)]);

@@ -78,7 +78,11 @@ impl<W: World> Exec<'_, W> {
             Standing::Current => false,
             Standing::OnTrial { hub_was_there } => {
                 if hub_was_there {
-                    self.world.hub().reach().await?;
+                    self.world.hub().reach().await.map_err(|error| EffectError {
+                        code: "update_rolled_back",
+                        message: format!("the new version does not reach the hub, the old one runs: {error}"),
+                        ..error
+                    })?;
                 }
                 self.self_test()?;
                 slots.confirm(sha256)?;

@@ -48,6 +48,21 @@ impl SimSlots {
     pub fn fetched(&self) -> Option<Digest> {
         self.state.borrow().fetched
     }
+    fn note_fetched(&self, sha256: Digest) {
+        let mut state = self.state.borrow_mut();
+        state.fetched = Some(sha256);
+        if state.tried.as_ref().is_some_and(|(digest, _)| *digest == sha256) {
+            state.tried = None;
+        }
+    }
+    fn note_tried(&self, sha256: Digest, hub_was_there: bool) {
+        let mut state = self.state.borrow_mut();
+        let standing = match state.rejects.take() {
+            Some(why) => Standing::Rejected(why),
+            None => Standing::OnTrial { hub_was_there },
+        };
+        state.tried = Some((sha256, standing));
+    }
     fn point(&self) -> Result<(), EffectError> {
         let over = || EffectError::new(ErrorKind::Transient, "slots", "this life is over");
         if self.crash.is_over() { Err(over()) } else { Ok(()) }
@@ -57,12 +72,7 @@ impl SimSlots {
 impl Slots for SimSlots {
     async fn fetch(&self, _url: &str, sha256: Digest, _size: u64) -> Result<(), EffectError> {
         self.crash.point().await;
-        let mut state = self.state.borrow_mut();
-        state.fetched = Some(sha256);
-        if state.tried.as_ref().is_some_and(|(digest, _)| *digest == sha256) {
-            state.tried = None;
-        }
-        drop(state);
+        self.note_fetched(sha256);
         self.crash.point().await;
         Ok(())
     }
@@ -77,13 +87,7 @@ impl Slots for SimSlots {
     }
     async fn begin_trial(&self, sha256: Digest, hub_is_there: bool) -> Result<(), EffectError> {
         self.crash.point().await;
-        let mut state = self.state.borrow_mut();
-        let standing = match state.rejects.take() {
-            Some(why) => Standing::Rejected(why),
-            None => Standing::OnTrial { hub_was_there: hub_is_there },
-        };
-        state.tried = Some((sha256, standing));
-        drop(state);
+        self.note_tried(sha256, hub_is_there);
         self.crash.point().await;
         Ok(())
     }

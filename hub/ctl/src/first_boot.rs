@@ -37,7 +37,7 @@ impl Fleet {
     /// # Errors
     /// [`Error::Argument`].
     pub fn user_data(&self, droplet: &DropletCreate, token: &str) -> Result<String, Error> {
-        self.settings.user_data(&self.new(droplet, token)).map_err(|error| self.refused(&error))
+        self.settings.user_data(&self.described(droplet, token)).map_err(|error| self.refused(&error))
     }
 
     /// The agent's configuration on a droplet.
@@ -45,10 +45,10 @@ impl Fleet {
     /// # Errors
     /// [`Error::Argument`].
     pub fn agent_toml(&self, droplet: &DropletCreate) -> Result<String, Error> {
-        self.settings.agent_toml(&self.new(droplet, "")).map_err(|error| self.refused(&error))
+        self.settings.agent_toml(&self.described(droplet, "")).map_err(|error| self.refused(&error))
     }
 
-    fn new<'a>(&'a self, droplet: &'a DropletCreate, provisioning_token: &'a str) -> NewDroplet<'a> {
+    fn described<'a>(&'a self, droplet: &'a DropletCreate, provisioning_token: &'a str) -> NewDroplet<'a> {
         let labels: &BTreeMap<String, String> = &droplet.labels;
         let (workspace_id, droplet_id) = (droplet.workspace_id, &droplet.droplet_id);
         NewDroplet { workspace_id, droplet_id, labels, provisioning_token, hub_ca_pem: self.ca_pem.as_deref() }
