@@ -388,6 +388,9 @@ fn a11_asks_for_no_delivery_token_by_hand_and_every_other_rule_holds() {
         b.commands = commands("DECOMMISSION");
         b.force = Some(Force { reason: "test".into(), expect: BTreeMap::new() });
     });
+    let mut unsupported = scene.operator.bundle(scene.workspace, commands("DECOMMISSION"));
+    unsupported.force = Some(Force { reason: "test".into(), expect: BTreeMap::new() });
+    let unsupported = sign_with(&unsupported, &[&scene.operator.key, &scene.operator.second]);
     for (rule, text) in [
         (Rule::A1Shape, "{}".to_owned()),
         (Rule::A2UnknownKey, sign_with(&scene.bundle(), &[&signing_key("nobody")])),
@@ -397,7 +400,7 @@ fn a11_asks_for_no_delivery_token_by_hand_and_every_other_rule_holds() {
         (Rule::A6Scope, signed(&|b| b.issuer = scene.operator.second.kid().clone())),
         (Rule::A7Target, signed(&|b| b.targets = Targets::Workspaces(vec![WorkspaceId::from_random(random())]))),
         (Rule::A8Time, signed(&|b| b.not_after = scene.now.plus_millis(-1))),
-        (Rule::A12Unsupported, signed(&|b| b.commands = commands("UPDATE_AGENT"))),
+        (Rule::A12Unsupported, unsupported),
     ] {
         refused(rule, &scene.decide_handed(&text, &Handed::ByHand));
     }
@@ -452,8 +455,9 @@ fn a11_refuses_a_token_by_another_key_or_algorithm() {
 #[test]
 fn a12_refuses_an_action_that_this_version_cannot_run() {
     let scene = Scene::new();
-    let bundle = scene.operator.bundle(scene.workspace, commands("UPDATE_AGENT"));
-    scene.refuses(Rule::A12Unsupported, &scene.operator.sign(&bundle));
+    let mut bundle = scene.operator.bundle(scene.workspace, commands("DECOMMISSION"));
+    bundle.force = Some(Force { reason: "test".into(), expect: BTreeMap::new() });
+    scene.refuses(Rule::A12Unsupported, &sign_with(&bundle, &[&scene.operator.key, &scene.operator.second]));
 }
 
 #[test]

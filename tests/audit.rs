@@ -77,9 +77,13 @@ fn bad_bundles(droplet: &Droplet) -> Vec<String> {
         operator.sign(&fresh(&|bundle| bundle.issuer = "ops-9".parse().unwrap())),
         operator.sign(&fresh(&|bundle| bundle.targets = Targets::Workspaces(vec![WorkspaceId::from_random(random())]))),
         operator.sign(&fresh(&|bundle| bundle.not_after = bundle.not_before.plus_millis(40 * 24 * 3_600_000))),
-        operator.sign(&fresh(&|bundle| {
-            bundle.commands = vec![CommandWire { action: "UPDATE_AGENT".into(), payload: None }];
-        })),
+        sign_with(
+            &fresh(&|bundle| {
+                bundle.commands = vec![CommandWire { action: "DECOMMISSION".into(), payload: None }];
+                bundle.force = Some(genesis_shared::bundle::Force { reason: "a test".into(), expect: BTreeMap::new() });
+            }),
+            &[&operator.key, &operator.second],
+        ),
     ]
 }
 

@@ -125,8 +125,8 @@ async fn a_look_says_when_the_proxy_runs_with_something_else() {
         droplet.result(look).await.output[0]["drifts"].clone()
     };
     let scene = async {
-        // The first round over the stack is over.
-        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        // The first round over the stack is over, and the next sample of it is some seconds away.
+        tokio::time::sleep(std::time::Duration::from_secs(65)).await;
         drifts().await
     };
     assert_eq!(droplet.while_running(scene).await, json!([{"kind": "proxy_drift"}]));

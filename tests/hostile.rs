@@ -58,8 +58,6 @@ async fn whatever_a_stolen_hub_delivers_is_refused_by_the_rules_name() {
     unknown_action.commands[0].action = "FORMAT_DISK".into();
     let mut bad_payload = fresh();
     bad_payload.commands[0].payload = Some(json!({"rm": "-rf"}));
-    let mut later_action = fresh();
-    later_action.commands[0] = CommandWire { action: "UPDATE_AGENT".into(), payload: None };
     let mut destroy = fresh();
     destroy.commands[0] = CommandWire { action: "DECOMMISSION".into(), payload: None };
     destroy.force = Some(genesis_shared::bundle::Force { reason: "x".into(), expect: [].into() });
@@ -77,7 +75,7 @@ async fn whatever_a_stolen_hub_delivers_is_refused_by_the_rules_name() {
         ("a8_time", sign(&early)),
         ("a4_content", sign(&unknown_action)),
         ("a4_content", sign(&bad_payload)),
-        ("a12_unsupported", sign(&later_action)),
+        ("a12_unsupported", sign_with(&destroy, &[&rig.operator.key, &rig.operator.second]).into_bytes()),
         ("a5_signers", sign(&destroy)),
         ("a1_shape", b"{\"payload\":\"e30\",\"signatures\":[]}".to_vec()),
         ("a1_shape", b"not json at all".to_vec()),

@@ -487,7 +487,7 @@ mod tests {
         let parse = |action: &str, payload| CommandWire { action: action.into(), payload }.parse().unwrap_err();
         assert_eq!(parse("FORMAT_DISK", None).code(), "unknown_action");
         assert_eq!(parse("health_check", None).code(), "unknown_action");
-        assert_eq!(parse("UPDATE_AGENT", None).code(), "unsupported_action");
+        assert_eq!(parse("DECOMMISSION", None).code(), "unsupported_action");
         assert_eq!(parse("HEALTH_CHECK", Some(json!({"x": 1}))).code(), "invalid_payload");
         assert_eq!(parse("ACTIVATE_WORKFLOW", None).code(), "invalid_payload");
         assert!(parse("ACTIVATE_WORKFLOW", None).to_string().contains("key"));

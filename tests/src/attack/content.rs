@@ -39,8 +39,10 @@ fn contents() -> Vec<Case> {
         action("an action in other letters", CONTENT, "health_check"),
         action("an action in Greek letters", CONTENT, "ΗEALTH_CHECK"),
         action("an action with a space", CONTENT, "HEALTH_CHECK "),
-        action("an action of a later version behind one that works", UNSUPPORTED, "UPDATE_AGENT"),
-        signed("an action of a later version", UNSUPPORTED, &["ops-1"], |b| b.commands[0] = bare("UPDATE_AGENT")),
+        signed("an end of the tenant behind a command that works", UNSUPPORTED, &["ops-1", "ops-2"], |b| {
+            b.commands.push(bare("DECOMMISSION"));
+            b.force = force(0);
+        }),
         signed("an end of the tenant that this version cannot bring about", UNSUPPORTED, &["ops-1", "ops-2"], |b| {
             b.commands = vec![bare("DECOMMISSION")];
             b.force = force(0);
