@@ -193,29 +193,6 @@ async fn whole_droplet_with_an_expired_token_takes_a_new_one() {
 
 // The package is served while a script of the lab is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whole_droplet_survives_power_cuts_during_its_first_boot() {
-    let lab = Lab::new().await;
-    // The moments are spread over what a boot takes here; GENESIS_POWER_CUTS makes it more than these.
-    let cuts: u32 = std::env::var("GENESIS_POWER_CUTS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
-    let droplet = lab.register("w4").await;
-    let machine = Machine::up("w4", user_data_of(&droplet), None);
-    for cut in 0..cuts {
-        let after = std::time::Duration::from_millis(u64::from(cut) * 12_000 / u64::from(cuts) + 700);
-        tokio::time::sleep(after).await;
-        machine.kill();
-        machine.power_on();
-    }
-    lab.droplet(&droplet.id, "the droplet to enrol", |view| view.sealing_key.is_some()).await;
-    until("the first boot to be done", || async { machine.try_sh("test -e /var/lib/genesis/first-boot.done") }).await;
-    firewall_is_up(&machine).await;
-    assert_eq!(
-        machine.sh("grep -c . /etc/genesis/agent.toml > /dev/null; systemctl is-active genesis-agent").trim(),
-        "active"
-    );
-}
-
-// The package is served while a script of the lab is waited for.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_droplet_by_hand_from_the_package() {
     let lab = Lab::new().await;
     let machine = Machine::up_with_images("w5", "#cloud-config\n{}\n", None);

@@ -115,13 +115,6 @@ const EVENTS: [(&str, &str); 5] = [
     ("bootstrap_done", "n8n has an owner and a key; the answer took 4 s"),
 ];
 
-/// Complaints beside those of a part that this hub does not serve yet; the page then leaves it out.
-fn complaints(browser: &mut Browser) -> Vec<String> {
-    let mut complaints = browser.complaints();
-    complaints.retain(|complaint| !(complaint.contains("/api/v1/rollouts") && complaint.contains("404")));
-    complaints
-}
-
 /// Record numbers of the one droplet that tells much.
 fn seq() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -181,7 +174,7 @@ async fn in_a_headless_browser_the_page_shows_fifteen_thousand_droplets_and_what
         }
         shows_one_droplet(&mut browser, &one);
         survives_what_is_not_there(&mut browser);
-        assert_eq!(complaints(&mut browser), Vec::<String>::new(), "the browser has nothing to complain of");
+        assert_eq!(browser.complaints(), Vec::<String>::new(), "the browser has nothing to complain of");
         drop(browser);
     });
     crowd.running.stop();
@@ -277,7 +270,7 @@ fn shows_one_droplet(browser: &mut Browser, one: &Member) {
 }
 
 fn survives_what_is_not_there(browser: &mut Browser) {
-    assert_eq!(complaints(browser), Vec::<String>::new());
+    assert_eq!(browser.complaints(), Vec::<String>::new());
     browser.look(1440, 1000, false);
     browser.eval("location.hash = '#/droplet/%3Cimg%20src=x%20onerror=alert(1)%3E'");
     browser.until("document.querySelector('main').textContent.includes('droplet id')");

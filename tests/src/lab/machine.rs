@@ -84,17 +84,12 @@ impl Machine {
         assert!(command.status().unwrap().success(), "{to}");
     }
 
-    /// Power loss.
-    pub fn kill(&self) {
-        self.lab(&["kill"]);
-    }
-
     /// A clean end.
     pub fn power_off(&self) {
         self.lab(&["power-off"]);
     }
 
-    /// After either.
+    /// Its next boot.
     pub fn power_on(&self) {
         let ran = self.lab(&["power-on"]);
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));

@@ -91,13 +91,15 @@ impl Stage {
         let init: Init = one_shot(&["init", "--data-dir", data_dir]);
         let token: Token =
             one_shot(&["token", "create", "--data-dir", data_dir, "--name", "swarm", "--scope", "admin"]);
-        let (hub, addr) = serve(folder.path(), config, "127.0.0.1:0".parse().unwrap()).await;
+        // One token speaks for every operator of the fleet.
+        let config = format!("api_rate_per_s = 1000000\napi_burst = 1000000\n{config}");
+        let (hub, addr) = serve(folder.path(), &config, "127.0.0.1:0".parse().unwrap()).await;
         let operator = Operator::new(NamedKey { kid: init.delivery_kid, public_key: init.delivery_public_key });
         let ca = std::fs::read(&init.ca_file).unwrap();
         let client = HubClient::new(&format!("https://{addr}"), Some(&ca), Secret::new(token.token)).unwrap();
         client.put_trust_root(operator.root_document.as_bytes()).await.unwrap();
         let way = Arc::new(Way::new(addr, &ca).unwrap());
-        Self { hub: HubProcess(hub), operator, client, way, addr, config: config.to_owned(), folder }
+        Self { hub: HubProcess(hub), operator, client, way, addr, config, folder }
     }
 
     /// Starts the hub again on the same address.
