@@ -6,8 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use genesis_agent::ports::stack::Containers;
+use genesis_shared::id::JobId;
 use genesis_shared::stack::{ImageRef, Service};
 use genesis_shared::wire::{JobState, JobView};
+
+use serde_json::{Value, json};
 
 use crate::engine::{CADDY_VARIABLE, POSTGRES_VARIABLE, Stage, image_from_env};
 use crate::stack::{LEDGER_PATH, StackRig, patiently};
@@ -76,7 +79,7 @@ pub async fn force(rig: &mut StackRig, forced: Forced, name: &str, rate: u32) ->
     let traffic = Traffic::start(rig.caller.clone(), rig.url(&format!("/webhook/{LEDGER_PATH}")), name, rate);
     let job = rig.start(rig.swap_command(Service::N8n, &to)).await;
     if let Forced::PowerCut(events) = forced {
-        cut_power(rig, events).await;
+        cut_power(rig, job, events).await;
     }
     let job = patiently("the job to end", || async {
         let view = rig.rig.client.job(job).await.ok()?;
@@ -120,19 +123,22 @@ async fn spoil_migrations(rig: &StackRig) {
     rig.lab.sql("n8n", sql).await;
 }
 
+/// Events of a job's steps so far, as the agent tells them; all there can be once it has ended. The journal itself is
+/// the agent's alone while it runs.
+fn progress(rig: &StackRig, job: JobId) -> Option<u32> {
+    let output = rig.rig.agent_command(&["journal", "--lines", "1", "--json"]).output().ok()?;
+    let lines: Value = serde_json::from_slice(&output.stdout).ok()?;
+    let line = lines.as_array()?.iter().find(|line| line["job_id"] == json!(job))?;
+    if !line["ended"].is_null() {
+        return Some(EVENTS_OF_A_SWAP);
+    }
+    let steps = line["steps"].as_array()?.iter().filter_map(Value::as_str);
+    Some(steps.map(|step| if step.ends_with(" done") { 2 } else { u32::from(!step.ends_with(" pending")) }).sum())
+}
+
 /// Kills agent and containers at once when the swap has come so far, and starts the agent; the engine starts what ran.
-async fn cut_power(rig: &mut StackRig, events: u32) {
-    let journal = rig.rig.agent_dir().join("journal.db");
-    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let database = rusqlite::Connection::open_with_flags(journal, flags).unwrap();
-    let sql = "SELECT count(*), (SELECT outcome IS NOT NULL FROM command ORDER BY seq DESC LIMIT 1) FROM event
-               WHERE command = (SELECT max(seq) FROM command)";
-    patiently("the swap to come so far", || async {
-        let (count, ended): (u32, bool) =
-            database.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap_or_default();
-        (count >= events || (ended && count > 0)).then_some(())
-    })
-    .await;
+async fn cut_power(rig: &mut StackRig, job: JobId, events: u32) {
+    patiently("the swap to come so far", || async { (progress(rig, job)? >= events).then_some(()) }).await;
     let mut pids = Vec::new();
     for service in Service::ALL {
         pids.extend(rig.lab.engine().container(service).await.unwrap().and_then(|info| info.pid));
