@@ -51,7 +51,7 @@ pub(super) enum Verb {
         #[arg(long = "trust-root", value_name = "FILE")]
         roots: Vec<PathBuf>,
         /// The droplet's identity key, which signs its checkpoints; `genesis-agent audit` prints it; repeat it
-        #[arg(long = "identity-key", value_name = "KEY")]
+        #[arg(long = "identity-key", value_name = "KEY", allow_hyphen_values = true)]
         identities: Vec<PublicKey>,
         /// How often the chain may begin: once, and once more for each time that the droplet lost its journal
         #[arg(long, default_value_t = 1, value_name = "COUNT")]

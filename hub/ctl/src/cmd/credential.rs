@@ -78,7 +78,7 @@ pub(super) struct To {
     #[arg(long, value_name = "ID", required_unless_present = "recipient")]
     droplet: Option<DropletId>,
     /// The sealing key; with --droplet the hub's answer must be this very key
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     recipient: Option<PublicKey>,
     /// The workspace; needed with --recipient alone
     #[arg(long, value_name = "ID", required_unless_present = "droplet")]

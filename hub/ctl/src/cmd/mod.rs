@@ -167,6 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn a_key_may_begin_with_a_hyphen() {
+        // As one in 64 does, in base64url.
+        let key = format!("-{}A", "x".repeat(41));
+        for words in [
+            &["audit", "verify", "a.jsonl", "--identity-key", &key][..],
+            &["credential", "seal", "--name", "a", "--type", "smtp", "--droplet", "1", "--recipient", &key, "a.json"],
+        ] {
+            let parsed = Cli::try_parse_from([&["genesisctl"], words].concat());
+            assert!(parsed.is_ok(), "{}", parsed.err().map(|error| error.to_string()).unwrap_or_default());
+        }
+    }
+
+    #[test]
     fn the_help_of_every_command_has_an_example() {
         fn check(command: &mut clap::Command, path: &str) {
             let help = command.render_long_help().to_string();
