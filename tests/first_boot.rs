@@ -86,7 +86,9 @@ async fn ignite(lab: &Lab, workspace: WorkspaceId, id: &DropletId) {
         .await;
     let job = lab.run(workspace, lab.ignition(workspace, id).await).await;
     assert_eq!(job.state, JobState::Succeeded, "{:?}", job.result);
-    lab.droplet(id, "the droplet to be at work", is_at_work).await;
+    // The heartbeat before the ignition may have said that all is well, too.
+    let has_seven = |view: &DropletView| view.health.as_ref().is_some_and(|health| health.active_workflows == Some(7));
+    lab.droplet(id, "the droplet to be at work", |view| is_at_work(view) && has_seven(view)).await;
 }
 
 /// A machine that runs other tests meanwhile makes a healthy droplet one whose processor is busy.
@@ -122,9 +124,6 @@ async fn whole_droplet_boots_to_healthy_with_vendor_data_that_switches_modules_o
     ignite(&lab, droplet.workspace, &droplet.id).await;
     println!("{}", machine.wait());
 
-    let view = lab.client.droplet(&droplet.id).await.unwrap();
-    let health = view.health.unwrap();
-    assert_eq!(health.active_workflows, Some(7));
     firewall_is_up(&machine).await;
     assert_eq!(machine.sh("stat -c %a /etc/genesis/agent.toml").trim(), "600");
     assert!(machine.sh("cat /etc/genesis/agent.toml").contains("$(reboot)"), "the label came through");
